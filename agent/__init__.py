@@ -1,1 +1,1 @@
-
+"""Doorward: the agent of a home-camera appliance. See README.md beside this file."""

@@ -38,7 +38,7 @@ class DoorwardError(Exception):
         self.hint = hint
 
 
-class MalformedInput(DoorwardError):  # noqa: N818 - a kind of input, raised through its children
+class MalformedInput(DoorwardError):
     """Bytes from outside are not what they should be; nothing was changed."""
 
     exit_code = 2
@@ -80,7 +80,7 @@ class ConfigError(MalformedInput):
     """The configuration or an argument is wrong."""
 
 
-class Refused(DoorwardError):  # noqa: N818 - the word of the design
+class Refused(DoorwardError):
     """Understood and declined.
 
     ``reason`` is for owners and the ledger; what an agency may learn is mapped from it elsewhere.

@@ -1,1 +1,1 @@
-
+"""The hardware: cameras, indicator, clocks. Imports nothing of agent."""

@@ -27,7 +27,7 @@ def wall_ns() -> int:
 class _Timex(ctypes.Structure):
     """``struct timex`` of adjtimex(2), up to the fields we read, padded to more than the kernel writes."""
 
-    _fields_ = [  # noqa: RUF012 - ctypes wants a plain list
+    _fields_ = [
         ("modes", ctypes.c_uint),
         ("offset", ctypes.c_long),
         ("freq", ctypes.c_long),

@@ -1,1 +1,1 @@
-
+"""The agency's own program."""

@@ -1,1 +1,1 @@
-
+"""The sealed ring of recordings. See FORMAT.md."""

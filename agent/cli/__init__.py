@@ -1,1 +1,1 @@
-
+"""The doorward command, one file per command group."""

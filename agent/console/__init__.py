@@ -1,1 +1,1 @@
-
+"""The HTTPS door of the device."""

@@ -1,1 +1,1 @@
-
+"""Transport of sealed messages over MQTT and HTTP."""

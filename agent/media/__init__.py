@@ -1,1 +1,1 @@
-
+"""Views, masks, captions and the share pipeline."""
