@@ -18,17 +18,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from agent.consent import strict_json
 from agent.errors import DocumentError, SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 MAX_BYTES: Final = 64 * 1024
 MAX_SIGNATURES: Final = 32
