@@ -60,7 +60,7 @@ class PayloadType(StrEnum):
 
     CHARTER = "application/vnd.doorward.v0.charter+json"
     INTRODUCTION = "application/vnd.doorward.v0.introduction+json"
-    TOKEN = "application/vnd.doorward.v0.token+json"  # noqa: S105 - a media type
+    TOKEN = "application/vnd.doorward.v0.token+json"
     REVOCATION = "application/vnd.doorward.v0.revocation+json"
     SHUTTER = "application/vnd.doorward.v0.shutter+json"
     PAIRING = "application/vnd.doorward.v0.pairing+json"
