@@ -1,4 +1,4 @@
-"""The documents between owners and a device: pairing, act, shutter, read; descriptor and acknowledgement back.
+"""Documents between owners and a device: pairing, act, shutter, read; descriptor, acknowledgement back.
 
 Timeless documents (charter, token, revocation, shutter) may be signed anywhere and collected over days. They
 reach a device inside an ``act``: one owner's signature over a fresh challenge of that device, their own clock
@@ -230,7 +230,7 @@ def verify_shutter(data: bytes, charter: Charter) -> Shutter:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """An owner's client founds the household with a fresh device: the code shown there, and the first charter."""
+    """An owner's client founds the household with a fresh device: the code it shows, the first charter."""
 
     signer: str
     device: str
