@@ -41,7 +41,7 @@ def _info(kind: SealKind, sender: str, recipient: str, topic: str) -> bytes:
 
 
 def seal(
-    kind: SealKind, *, sender: str, recipient: str, topic: str, public: bytes, plaintext: bytes
+    kind: SealKind, *, sender: str, recipient: str, topic: str, public: bytes, plaintext: bytes | bytearray
 ) -> bytes:
     """Seal ``plaintext`` to the raw X25519 key ``public``; only its owner opens it, only for this purpose.
 

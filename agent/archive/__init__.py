@@ -1,1 +1,1 @@
-"""The sealed ring of recordings. See FORMAT.md."""
+"""The local recording: sealed segments in a ring. FORMAT.md beside this file has every byte."""
