@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES: Final = 512 * 1024
 MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
+MAX_INTEGER: Final = 2**63 - 1
 _LENGTHS: Final = struct.Struct(">II")
 
 
@@ -150,7 +151,7 @@ def encode(message: Message) -> bytes:
 
 def _decode(header: bytes, blob: bytes) -> Message:
     try:
-        fields = strict_json.loads(header, limit=MAX_HEADER_BYTES)
+        fields = strict_json.loads(header, limit=MAX_HEADER_BYTES, largest=MAX_INTEGER)
     except DocumentError as error:
         raise WireError(f"frame: {error}") from error
     if not isinstance(fields, dict):

@@ -338,7 +338,7 @@ def verify_descriptor(data: bytes) -> Descriptor:
 class Acknowledgement:
     """The device's word that an act is durable: where it stands in the ledger, and the newest checkpoint.
 
-    ``learned_boot_ns`` is the moment (CLOCK_BOOTTIME) at which the device knew; from then on what it stops
+    ``learned_boot_us`` is the moment (microseconds of CLOCK_BOOTTIME) at which the device knew; from then on what it stops
     is stopped.
     """
 
@@ -348,7 +348,7 @@ class Acknowledgement:
     act: str
     entries: tuple[int, ...]
     checkpoint: str
-    learned_boot_ns: int
+    learned_boot_us: int
 
     def payload(self) -> bytes:
         """The bytes that the device signs."""
@@ -360,7 +360,7 @@ class Acknowledgement:
                 "re": self.act,
                 "entries": list(self.entries),
                 "checkpoint": self.checkpoint,
-                "learned_boot_ns": self.learned_boot_ns,
+                "learned_boot_us": self.learned_boot_us,
             }
         )
 
@@ -389,7 +389,7 @@ def verify_acknowledgement(data: bytes, device: bytes) -> Acknowledgement:
         act=fields.key_id("re"),
         entries=fields.items("entries", _entry_number),
         checkpoint=fields.multiline("checkpoint", max_chars=4096),
-        learned_boot_ns=fields.integer("learned_boot_ns", 0, 2**53 - 1),
+        learned_boot_us=fields.integer("learned_boot_us", 0, 2**53 - 1),
     )
     fields.done()
     return acknowledgement

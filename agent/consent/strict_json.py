@@ -8,9 +8,12 @@ NaN or Infinity, no lone surrogates, at most `MAX_DEPTH` levels and ``limit`` by
 from __future__ import annotations
 
 import json
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from agent.errors import DocumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 16
@@ -21,11 +24,14 @@ def _refuse_constant(text: str) -> NoReturn:
     raise DocumentError(f"json: not a number we accept (got {text}, expected an integer)")
 
 
-def _integer(text: str) -> int:
-    # Length first: Python refuses to convert very long digit strings, and it is slow below that bound.
-    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:  # noqa: PLR2004 - 16 digits and a sign
-        raise DocumentError(f"json: integer out of range (got {text[:20]}, expected within ±(2^53-1))")
-    return int(text)
+def _integers_within(largest: int) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        # Length first: Python refuses to convert very long digit strings, and it is slow below that bound.
+        if len(text) > len(str(largest)) + 1 or abs(int(text)) > largest:
+            raise DocumentError(f"json: integer out of range (got {text[:20]}, expected within ±{largest})")
+        return int(text)
+
+    return integer
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -81,7 +87,7 @@ def _bounded_depth(text: str) -> None:
             depth -= 1
 
 
-def parse(data: bytes, *, limit: int = MAX_BYTES) -> object:
+def parse(data: bytes, *, limit: int = MAX_BYTES, largest: int = MAX_INTEGER) -> object:
     """Parse the syntax alone: everything `loads` refuses is refused, but numbers with fractions are kept.
 
     Raises:
@@ -96,20 +102,26 @@ def parse(data: bytes, *, limit: int = MAX_BYTES) -> object:
     _bounded_depth(text)
     try:
         value: object = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_integer
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_int=_integers_within(largest),
         )
     except json.JSONDecodeError as error:
         raise DocumentError(f"json: {error.msg.lower()} at character {error.pos}") from error
     return value
 
 
-def loads(data: bytes, *, limit: int = MAX_BYTES) -> object:
+def loads(data: bytes, *, limit: int = MAX_BYTES, largest: int = MAX_INTEGER) -> object:
     """Parse strict JSON as every document of ours is written.
+
+    ``largest`` is wider than `MAX_INTEGER` only between our own processes, whose nanoseconds outgrow what
+    JavaScript can count after 104 days.
 
     Raises:
         DocumentError: Anything but strict JSON of at most ``limit`` bytes.
     """
-    value = parse(data, limit=limit)
+    value = parse(data, limit=limit, largest=largest)
     _check(value)
     return value
 

@@ -36,6 +36,7 @@ class EntryKind(StrEnum):
     """What happened. The one list: a kind that does not stand here is not read."""
 
     BOOT = "boot"
+    CONFIRMED = "confirmed"
     PAIRED = "paired"
     CHARTER = "charter"
     TOKEN = "token"

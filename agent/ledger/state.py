@@ -1,0 +1,235 @@
+"""All consent state, as the fold of the ledger. There is no second store.
+
+`State.apply` takes the entries in order and is the only way the state changes, in running as in starting up.
+It verifies every document again, signature and all: an entry that was not made by `agent.core` from a valid
+document raises `IntegrityError`, so whoever edits the file cannot grant themselves anything.
+
+Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from agent.consent import acts, charter, handshake, token
+from agent.consent.decision import Standing, Usage
+from agent.consent.fields import Fields, encode_bytes
+from agent.errors import DocumentError, IntegrityError
+from agent.ledger.entry import Entry, EntryKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.consent.charter import Charter
+    from agent.consent.handshake import Request
+    from agent.consent.token import Token
+
+
+@dataclass(frozen=True, slots=True)
+class HeldToken:
+    """An accepted token, its envelope, and the entry it stands in."""
+
+    token: Token
+    envelope: bytes
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRequest:
+    """A request that was recorded, and the entry it stands in."""
+
+    request: Request
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A session whose end is not recorded yet; it is charged in full until it is."""
+
+    start: int
+    session: str
+    token: str | None
+    seconds: int
+    agency: str | None
+
+
+@dataclass(slots=True)
+class State:
+    """The household's state after ``size`` entries. Read freely; only `apply` changes it."""
+
+    size: int = 0
+    charter: Charter | None = None
+    charter_envelope: bytes = b""
+    tokens: dict[str, HeldToken] = field(default_factory=dict)
+    requests: dict[str, HeldRequest] = field(default_factory=dict)
+    sessions: dict[int, OpenSession] = field(default_factory=dict)
+    standing: Standing = field(default_factory=Standing)
+    seen: dict[bytes, str] = field(default_factory=dict)  # nonce -> id of the document that used it
+    confirmed_since_boot: bool = False
+    floor_ns: int = 0  # no time before this was ever true again
+
+    def apply(self, index: int, entry: Entry) -> None:
+        """Fold in the entry at ``index``.
+
+        Raises:
+            IntegrityError: It does not follow, or its documents are not what they must be.
+        """
+        if index != self.size:
+            raise IntegrityError(f"ledger: entry {index} does not follow (expected {self.size})")
+        try:
+            _RULES.get(entry.kind, _nothing)(self, index, entry)
+        except DocumentError as error:
+            raise IntegrityError(
+                f"ledger: entry {index} ({entry.kind}): {error}",
+                hint="the ledger was changed outside doorward; run 'doorward ledger verify'",
+            ) from error
+        self.size = index + 1
+        if entry.time.earliest_ns is not None:
+            self.floor_ns = max(self.floor_ns, entry.time.earliest_ns)
+
+    def need_charter(self) -> Charter:
+        """The charter in force.
+
+        Raises:
+            DocumentError: There is none: the device is not paired.
+        """
+        if self.charter is None:
+            raise DocumentError("no charter: the device is not paired")
+        return self.charter
+
+    def live_tokens(self) -> list[Token]:
+        """Accepted tokens, newest first."""
+        return [held.token for held in sorted(self.tokens.values(), key=lambda held: -held.entry)]
+
+
+def body_document(document: bytes, **more: object) -> dict[str, object]:
+    """The body of an entry that holds a document verbatim."""
+    return {"document": encode_bytes(document), **more}
+
+
+def _document(entry: Entry) -> bytes:
+    return Fields(entry.body, str(entry.kind)).data("document", max_bytes=128 * 1024)
+
+
+def _nothing(_state: State, _index: int, _entry: Entry) -> None:
+    """Entries that record something and change no state."""
+
+
+def _boot(state: State, _index: int, _entry: Entry) -> None:
+    state.confirmed_since_boot = False
+
+
+def _confirmed(state: State, _index: int, _entry: Entry) -> None:
+    state.confirmed_since_boot = True
+
+
+def _paired(state: State, _index: int, entry: Entry) -> None:
+    if state.charter is not None:
+        raise DocumentError("paired a second time")
+    state.charter_envelope = _document(entry)
+    state.charter = charter.verify_genesis(state.charter_envelope)
+
+
+def _charter(state: State, _index: int, entry: Entry) -> None:
+    data = _document(entry)
+    state.charter = charter.verify_next(data, state.need_charter())
+    state.charter_envelope = data
+    # What a removed owner signed no longer reaches the threshold: such tokens go with them.
+    kept = {}
+    for name, held in state.tokens.items():
+        try:
+            token.verify(held.envelope, state.charter)
+        except DocumentError:
+            continue
+        kept[name] = held
+    state.tokens = kept
+
+
+def _token(state: State, index: int, entry: Entry) -> None:
+    data = _document(entry)
+    granted = token.verify(data, state.need_charter())
+    state.tokens[granted.id] = HeldToken(granted, data, index)
+    _remember(state, granted.nonce, granted.id)
+
+
+def _revocation(state: State, _index: int, entry: Entry) -> None:
+    revocation = token.verify_revocation(_document(entry), state.need_charter())
+    standing = state.standing
+    epoch = standing.epoch
+    if revocation.token is not None:
+        state.standing = replace(standing, revoked=standing.revoked | {revocation.token})
+        return
+    epoch += 1
+    if revocation.agency is not None:
+        floors = {**standing.agency_floors, revocation.agency: epoch}
+        state.standing = replace(standing, epoch=epoch, agency_floors=floors)
+    else:
+        state.standing = replace(standing, epoch=epoch, floor=epoch)
+
+
+def _shutter(state: State, _index: int, entry: Entry) -> None:
+    shutter = acts.verify_shutter(_document(entry), state.need_charter())
+    _remember(state, shutter.nonce, shutter.id)
+    state.standing = replace(state.standing, shutter=shutter.state)
+
+
+def _request(state: State, index: int, entry: Entry) -> None:
+    fields = Fields(entry.body, "request")
+    agency = state.need_charter().agency(fields.key_id("agency"))
+    if agency is None:
+        raise DocumentError("request of an agency that is not in the charter")
+    request = handshake.verify_request(fields.data("document", max_bytes=128 * 1024), agency)
+    state.requests[request.id] = HeldRequest(request, index)
+    _remember(state, request.nonce, request.id)
+
+
+def _session_start(state: State, index: int, entry: Entry) -> None:
+    fields = Fields(entry.body, "session-start")
+    used = fields.key_id("token") if fields.has("token") else None
+    seconds = fields.integer("seconds", 0, 2**31)
+    session = fields.text("session", max_chars=40)
+    agency = fields.key_id("agency") if fields.has("agency") else None
+    if fields.has("nonce"):
+        nonce = fields.data("nonce", max_bytes=token.NONCE_BYTES)
+        _remember(state, nonce, fields.key_id("offer_id"))
+    if used is not None:
+        if used not in state.tokens:
+            raise DocumentError("session under a token that was never accepted")
+        _charge(state, used, sessions=1, seconds=seconds)
+    state.sessions[index] = OpenSession(index, session, used, seconds, agency)
+
+
+def _session_end(state: State, _index: int, entry: Entry) -> None:
+    fields = Fields(entry.body, "session-end")
+    session = state.sessions.pop(fields.integer("start", 0, 2**53 - 1), None)
+    if session is None:
+        raise DocumentError("end of a session that is not open")
+    used = fields.integer("seconds", 0, session.seconds)
+    if session.token is not None:
+        _charge(state, session.token, sessions=0, seconds=used - session.seconds)
+
+
+def _charge(state: State, name: str, *, sessions: int, seconds: int) -> None:
+    usage = state.standing.usage.get(name, Usage())
+    charged = Usage(usage.sessions + sessions, usage.seconds + seconds)
+    state.standing = replace(state.standing, usage={**state.standing.usage, name: charged})
+
+
+def _remember(state: State, nonce: bytes, document: str) -> None:
+    if state.seen.setdefault(nonce, document) != document:
+        raise DocumentError("one nonce under two documents")
+
+
+_RULES: dict[EntryKind, Callable[[State, int, Entry], None]] = {
+    EntryKind.BOOT: _boot,
+    EntryKind.CONFIRMED: _confirmed,
+    EntryKind.PAIRED: _paired,
+    EntryKind.CHARTER: _charter,
+    EntryKind.TOKEN: _token,
+    EntryKind.REVOCATION: _revocation,
+    EntryKind.SHUTTER: _shutter,
+    EntryKind.REQUEST: _request,
+    EntryKind.SESSION_START: _session_start,
+    EntryKind.SESSION_END: _session_end,
+}
