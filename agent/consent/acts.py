@@ -338,8 +338,8 @@ def verify_descriptor(data: bytes) -> Descriptor:
 class Acknowledgement:
     """The device's word that an act is durable: where it stands in the ledger, and the newest checkpoint.
 
-    ``learned_boot_us`` is the moment (microseconds of CLOCK_BOOTTIME) at which the device knew; from then on what it stops
-    is stopped.
+    ``learned_boot_us`` is the moment (microseconds of CLOCK_BOOTTIME) at which the device knew; from then on
+    what it stops is stopped.
     """
 
     device: str

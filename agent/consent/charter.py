@@ -121,6 +121,14 @@ class CameraEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Post:
+    """The MQTT broker between device and agencies; it learns the home's address and on-line times."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class DailyLimits:
     """What daily keys may grant without a root key."""
 
@@ -144,6 +152,7 @@ class Charter:
     agencies: tuple[Agency, ...]
     cameras: tuple[CameraEntry, ...]
     rules: tuple[Rule, ...]
+    post: Post | None
     ice: Ice
     rollback: Rollback
     accept_plausible_time: bool
@@ -244,6 +253,13 @@ def _camera(value: object, where: str) -> CameraEntry:
     return camera
 
 
+def _post(value: object, where: str) -> Post:
+    fields = Fields(value, where)
+    post = Post(fields.text("host", max_chars=253), fields.integer("port", 1, 65_535))
+    fields.done()
+    return post
+
+
 def _limits(value: object, where: str) -> DailyLimits:
     fields = Fields(value, where)
     limits = DailyLimits(fields.integer("max_seconds", 0, 30 * DAY_S), fields.boolean("standing"))
@@ -280,6 +296,7 @@ def parse(payload: bytes) -> Charter:
         agencies=fields.items("agencies", _agency, most=64),
         cameras=fields.items("cameras", _camera, most=64),
         rules=fields.items("rules", Rule.parse, most=64),
+        post=fields.record("post", _post) if fields.has("post") else None,
         ice=fields.choice("ice", Ice),
         rollback=fields.choice("rollback", Rollback),
         accept_plausible_time=fields.boolean("accept_plausible_time"),
@@ -406,6 +423,8 @@ def to_json(charter: Charter) -> dict[str, object]:
     }
     if charter.previous is not None:
         value["previous"] = charter.previous
+    if charter.post is not None:
+        value["post"] = {"host": charter.post.host, "port": charter.post.port}
     return value
 
 
