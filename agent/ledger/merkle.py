@@ -58,12 +58,12 @@ def verify_consistency(
     """
     if not 0 < old_size <= new_size:
         raise ProofError(f"consistency proof: sizes (got {old_size} and {new_size}, expected 0 < old <= new)")
-    _check_hashes("consistency proof", (old_root, new_root, *proof))
     if old_size == new_size:
         if proof:
             raise ProofError(f"consistency proof: too long for equal sizes (got {len(proof)} hashes)")
         _check_root("consistency proof", old_root, new_root)
         return
+    _check_hashes("consistency proof", (old_root, new_root, *proof))
     # RFC 9162 section 2.1.4.2. An old tree that is one complete subtree is not repeated in the proof.
     path = [old_root, *proof] if old_size & (old_size - 1) == 0 else list(proof)
     if not path:
