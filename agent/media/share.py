@@ -92,7 +92,7 @@ class SharePipeline:
         self._state = threading.Condition()
         self._permits = {permit.number: permit}
         self._slot: tuple[NDArray[np.uint8], int] | None = None
-        self._due_ns = 0
+        self._due_ns: int | None = None
         self._idr_wanted = True
         self._bitrate = self._ceiling
         self._ended = False
@@ -162,11 +162,12 @@ class SharePipeline:
             thread.join()
 
     def _in_time(self, t_boot_ns: int) -> bool:
-        """Keep the average at most at the view's rate, and forgive a camera's jitter of a quarter period."""
+        """Keep the average at the view's rate or below; forgive jitter of a quarter period."""
         period = int(_NS_PER_S / self._fps)
-        if t_boot_ns < self._due_ns - period // 4:
+        due = t_boot_ns if self._due_ns is None else self._due_ns
+        if t_boot_ns < due - period // 4:
             return False
-        self._due_ns = max(self._due_ns, t_boot_ns - period // 2) + period
+        self._due_ns = max(due, t_boot_ns - period // 2) + period
         return True
 
     def _forget(self, numbers: tuple[int, ...]) -> None:

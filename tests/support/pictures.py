@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import cv2
@@ -35,10 +35,10 @@ def decoded(units: Iterable[bytes]) -> list[NDArray[np.uint8]]:
     decoder = av.CodecContext.create("h264", "r")
     frames = [frame for unit in units for frame in decoder.decode(av.Packet(unit))]
     frames += decoder.decode(None)
-    return [frame.to_ndarray(format="yuv420p") for frame in frames]
+    return [frame.to_ndarray(format="yuv420p").astype(np.uint8, copy=False) for frame in frames]
 
 
-def correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+def correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
     """Pearson's r of two equally many samples; 0 where one of them is constant."""
     left, right = one.astype(float).ravel(), other.astype(float).ravel()
     if left.std() == 0 or right.std() == 0:
