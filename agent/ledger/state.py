@@ -4,7 +4,8 @@
 It verifies every document again, signature and all: an entry that was not made by `agent.core` from a valid
 document raises `IntegrityError`, so whoever edits the file cannot grant themselves anything.
 
-Pure: no I/O, no clock.
+Pure: no I/O, no clock. Mappings are replaced, never changed in place, but for ``seen``, which is only looked
+up: the ledger is written from another thread than the one that reads the state.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def _charter(state: State, _index: int, entry: Entry) -> None:
 def _token(state: State, index: int, entry: Entry) -> None:
     data = _document(entry)
     granted = token.verify(data, state.need_charter())
-    state.tokens[granted.id] = HeldToken(granted, data, index)
+    state.tokens = {**state.tokens, granted.id: HeldToken(granted, data, index)}
     _remember(state, granted.nonce, granted.id)
 
 
@@ -180,7 +181,11 @@ def _request(state: State, index: int, entry: Entry) -> None:
     if agency is None:
         raise DocumentError("request of an agency that is not in the charter")
     request = handshake.verify_request(fields.data("document", max_bytes=128 * 1024), agency)
-    state.requests[request.id] = HeldRequest(request, index)
+    # A lapsed request can never be granted again; only its nonce is kept.
+    kept = {
+        name: held for name, held in state.requests.items() if held.request.expires_at_ns > state.floor_ns
+    }
+    state.requests = {**kept, request.id: HeldRequest(request, index)}
     _remember(state, request.nonce, request.id)
 
 
@@ -197,14 +202,16 @@ def _session_start(state: State, index: int, entry: Entry) -> None:
         if used not in state.tokens:
             raise DocumentError("session under a token that was never accepted")
         _charge(state, used, sessions=1, seconds=seconds)
-    state.sessions[index] = OpenSession(index, session, used, seconds, agency)
+    state.sessions = {**state.sessions, index: OpenSession(index, session, used, seconds, agency)}
 
 
 def _session_end(state: State, _index: int, entry: Entry) -> None:
     fields = Fields(entry.body, "session-end")
-    session = state.sessions.pop(fields.integer("start", 0, 2**53 - 1), None)
+    start = fields.integer("start", 0, 2**53 - 1)
+    session = state.sessions.get(start)
     if session is None:
         raise DocumentError("end of a session that is not open")
+    state.sessions = {name: held for name, held in state.sessions.items() if name != start}
     used = fields.integer("seconds", 0, session.seconds)
     if session.token is not None:
         _charge(state, session.token, sessions=0, seconds=used - session.seconds)

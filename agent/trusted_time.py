@@ -1,0 +1,103 @@
+"""What time the device may believe it is (design section 4).
+
+An interval [earliest, latest] anchored to CLOCK_BOOTTIME; the system clock need not agree. Owners' acts that
+answer a fresh challenge anchor it as ``authenticated``: the owner signed after we issued the challenge and
+before we received the act, so their clock's reading bounds ours. A kernel clock that NTP keeps is ``plausible``.
+Everything else is None: recording goes on, sharing does not.
+
+Drift is taken as 100 ppm; an anchor holds for 24 hours; a floor taken from the ledger keeps time from running
+backwards. Pure but for the readings handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from agent.consent.times import SECOND_NS, Interval, TimeQuality
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DRIFT_PPM: Final = 100
+HOLDOVER_NS: Final = 24 * 3600 * SECOND_NS
+OWNER_CLOCK_NS: Final = 2 * SECOND_NS
+"""How wrong an owner's own clock may be."""
+
+WRITTEN_NS: Final = SECOND_NS
+"""``signed_at`` is written in whole seconds, cut off."""
+
+NTP_MARGIN_NS: Final = SECOND_NS
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    boot_ns: int
+    earliest_ns: int
+    latest_ns: int
+
+
+class TrustedTime:
+    """Holds the anchor and the floor. Not thread-safe beyond single reads and writes of references."""
+
+    def __init__(self, plausible: Callable[[], tuple[int, int] | None]) -> None:
+        """Know nothing yet; ``plausible()`` gives (utc ns, error bound ns) while NTP keeps the clock."""
+        self._plausible = plausible
+        self._anchor: _Anchor | None = None
+        self._floor_ns = 0
+
+    def raise_floor(self, utc_ns: int) -> None:
+        """No time before ``utc_ns`` is believed again."""
+        self._floor_ns = max(self._floor_ns, utc_ns)
+
+    def owner_said(self, signed_at_ns: int, *, issued_boot_ns: int, received_boot_ns: int) -> bool:
+        """Anchor to an owner's act over a fresh challenge.
+
+        Returns:
+            Whether this contradicts what was believed before (a jump).
+        """
+        waited = received_boot_ns - issued_boot_ns
+        earliest = signed_at_ns - OWNER_CLOCK_NS
+        latest = signed_at_ns + WRITTEN_NS + OWNER_CLOCK_NS + waited
+        before = self._authenticated(received_boot_ns)
+        jump = False
+        if before is not None:
+            low, high = max(earliest, before.earliest_ns), min(latest, before.latest_ns)
+            jump = low > high
+            if not jump:
+                earliest, latest = low, high
+        self._anchor = _Anchor(received_boot_ns, earliest, latest)
+        return jump
+
+    def _authenticated(self, boot_ns: int) -> Interval | None:
+        anchor = self._anchor
+        if anchor is None:
+            return None
+        elapsed = boot_ns - anchor.boot_ns
+        if not 0 <= elapsed <= HOLDOVER_NS:
+            return None
+        drift = elapsed * DRIFT_PPM // 1_000_000
+        return Interval(
+            anchor.earliest_ns + elapsed - drift,
+            anchor.latest_ns + elapsed + drift,
+            TimeQuality.AUTHENTICATED,
+        )
+
+    def now(self, boot_ns: int) -> Interval | None:
+        """What is known at ``boot_ns`` (CLOCK_BOOTTIME), or None.
+
+        A source that lies wholly before the floor is not believed.
+        """
+        for interval in (self._authenticated(boot_ns), self._by_ntp()):
+            if interval is not None and interval.latest_ns >= self._floor_ns:
+                earliest = max(interval.earliest_ns, self._floor_ns)
+                return Interval(earliest, interval.latest_ns, interval.quality)
+        return None
+
+    def _by_ntp(self) -> Interval | None:
+        reading = self._plausible()
+        if reading is None:
+            return None
+        utc_ns, bound_ns = reading
+        bound = bound_ns + NTP_MARGIN_NS
+        return Interval(utc_ns - bound, utc_ns + bound, TimeQuality.PLAUSIBLE)
