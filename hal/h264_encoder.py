@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import av
 from av.video.frame import PictureType
 
-from hal import annexb
 from hal.camera import CameraError, Packet
 
 if TYPE_CHECKING:
@@ -24,6 +23,9 @@ _NS_PER_S: Final = 1_000_000_000
 _BITS_PER_PIXEL: Final = 0.07
 
 
+_LARGE_PICTURE: Final = 1280 * 720
+
+
 def ticks(duration_ns: int) -> int:
     """Nanoseconds as 90 kHz ticks, rounded down."""
     return duration_ns * TICKS_PER_S // _NS_PER_S
@@ -32,6 +34,11 @@ def ticks(duration_ns: int) -> int:
 def default_bitrate(width: int, height: int, fps: float) -> int:
     """Bits per second that a scene of a house needs at this size: 4.4 Mbit/s for 1920 x 1080 at 30 frames."""
     return max(200_000, int(width * height * fps * _BITS_PER_PIXEL))
+
+
+def default_threads(width: int, height: int) -> int:
+    """Threads that encode one picture of this size: with two, each picture comes in two slices."""
+    return 1 if width * height <= _LARGE_PICTURE else 2
 
 
 class H264Encoder:
@@ -67,13 +74,7 @@ class H264Encoder:
         self._last_pts = -1
         self._last_idr_ns: int | None = None
         self._exposures: dict[int, int] = {}
-        self._codec: str | None = None
         self._context = self._open(fps, bitrate, preset, gop_s, threads)
-
-    @property
-    def codec(self) -> str | None:
-        """The RFC 6381 name, for example ``avc1.42c01f``; None before the first picture."""
-        return self._codec
 
     def encode(
         self, picture: NDArray[np.uint8] | av.VideoFrame, t_boot_ns: int, *, force_idr: bool = False
@@ -91,11 +92,10 @@ class H264Encoder:
             CameraError: The picture has another size, or libx264 fails.
         """
         frame = picture if isinstance(picture, av.VideoFrame) else self._wrapped(picture)
-        if (frame.width, frame.height) != (self._width, self._height):
-            raise CameraError(
-                f"h264 encoder: size of a picture (got {frame.width}x{frame.height}, "
-                f"expected {self._width}x{self._height})"
-            )
+        got = (frame.format.name, frame.width, frame.height)
+        expected = ("yuv420p", self._width, self._height)
+        if got != expected:
+            raise CameraError(f"h264 encoder: picture (got {got}, expected {expected})")
         if self._epoch_ns is None:
             self._epoch_ns = t_boot_ns
         pts = max(self._last_pts + 1, ticks(t_boot_ns - self._epoch_ns))
@@ -162,9 +162,6 @@ class H264Encoder:
             raise CameraError(f"h264 encoder: libx264 failed: {error}") from error
         packets = []
         for unit in encoded:
-            data = bytes(unit)
-            if self._codec is None:
-                self._codec = annexb.codec_name(data)
             pts = unit.pts if unit.pts is not None else self._last_pts
-            packets.append(Packet(data, bool(unit.is_keyframe), pts, self._exposures.pop(pts)))
+            packets.append(Packet(bytes(unit), bool(unit.is_keyframe), pts, self._exposures.pop(pts)))
         return packets

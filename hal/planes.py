@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    import av
     from numpy.typing import NDArray
 
 BLACK_Y = 16
@@ -45,6 +46,11 @@ def i420_planes(i420: NDArray[np.uint8], width: int | None = None) -> Planes:
         flat[luma : luma + chroma].reshape(half)[:, : width // 2],
         flat[luma + chroma : luma + 2 * chroma].reshape(half)[:, : width // 2],
     )
+
+
+def i420_array(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """The packed I420 array of a yuv420p frame, shape (height * 3 // 2, width): a copy."""
+    return np.asarray(frame.to_ndarray(), dtype=np.uint8)
 
 
 def nv12_planes(nv12: NDArray[np.uint8], width: int | None = None) -> Planes:
