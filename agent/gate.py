@@ -268,12 +268,16 @@ class Gate:
         The caller makes the owner's document durable inside. If that fails, the restraint stays for good:
         what an owner has taken away does not come back because a disk is full.
         """
+        self.hold(restraint)
+        yield
+        self._restraints.remove(restraint)
+
+    def hold(self, restraint: Restraint) -> None:
+        """Restrain until the next start, with nothing to make durable: something is wrong with the ledger."""
         self._restraints.append(restraint)
         for session in self.sessions():
             if restraint.binds(session.token, session.request.agency):
                 self.end(session.permit.number, restraint.reason)
-        yield
-        self._restraints.remove(restraint)
 
     def reconsider(self) -> None:
         """Decide every running session anew and end those that no longer stand."""

@@ -31,7 +31,7 @@ kind                 from            fields; blob
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -117,6 +117,10 @@ class Unit:
             "t_boot_ns": self.t_boot_ns,
         }
         return Message(MessageKind.UNIT, fields, self.annexb)
+
+    def to(self, permits: tuple[int, ...]) -> Unit:
+        """The same unit for these permits."""
+        return replace(self, permits=permits)
 
     @classmethod
     def from_message(cls, message: Message) -> Unit:

@@ -2,8 +2,8 @@
 
 An interval [earliest, latest] anchored to CLOCK_BOOTTIME; the system clock need not agree. Owners' acts that
 answer a fresh challenge anchor it as ``authenticated``: the owner signed after we issued the challenge and
-before we received the act, so their clock's reading bounds ours. A kernel clock that NTP keeps is ``plausible``.
-Everything else is None: recording goes on, sharing does not.
+before we received the act, so their clock's reading bounds ours. A kernel clock that NTP keeps is
+``plausible``. Everything else is None: recording goes on, sharing does not.
 
 Drift is taken as 100 ppm; an anchor holds for 24 hours; a floor taken from the ledger keeps time from running
 backwards. Pure but for the readings handed in.

@@ -1,0 +1,282 @@
+"""What owners do to their device: pair, hand over signed documents, ask for footage.
+
+Each act is verified whole before anything changes: signature, household, device, challenge, then every
+document inside. What restrains acts in memory first, then becomes durable, then is acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent import sealing
+from agent.consent import acts, charter, envelope, token
+from agent.consent.acts import Acknowledgement, ShutterState
+from agent.consent.envelope import PayloadType
+from agent.consent.fields import encode_bytes
+from agent.consent.reasons import DenialReason
+from agent.errors import DocumentError, IntegrityError, Refused
+from agent.gate import Restraint
+from agent.ledger.entry import EntryKind
+from agent.ledger.state import body_document
+from agent.sealing import SealKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.challenges import Challenges
+    from agent.consent.acts import Act, Read
+    from agent.consent.charter import Charter
+    from agent.device_keys import DeviceKeys
+    from agent.gate import Gate
+    from agent.ledger.keeper import Keeper
+    from agent.pairing import PairingCodes
+    from agent.trusted_time import TrustedTime
+
+PAIRING_TOPIC = "pairing"
+OWNER = "owner"
+"""Who a pairing comes from, as HPKE binds it: nobody's key is known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """One verified document, ready to be recorded."""
+
+    kind: EntryKind
+    body: dict[str, object]
+    restraint: Restraint | None = None
+
+
+class Owners:
+    """Takes owners' documents. ``changed`` is called after each act that changed the state."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        gate: Gate,
+        time: TrustedTime,
+        keys: DeviceKeys,
+        challenges: Challenges,
+        codes: PairingCodes,
+        *,
+        boot_ns: Callable[[], int],
+        changed: Callable[[], None],
+    ) -> None:
+        self._keeper = keeper
+        self._gate = gate
+        self._time = time
+        self._keys = keys
+        self._challenges = challenges
+        self._codes = codes
+        self._boot_ns = boot_ns
+        self._changed = changed
+
+    async def pair(self, sealed: bytes) -> bytes:
+        """Found the household: the acknowledgement's envelope.
+
+        Raises:
+            SealedMessageError, DocumentError: Not a pairing for this device.
+            Refused: Already paired, or the code is wrong.
+            LedgerError: It could not be made durable; the device stays unpaired.
+        """
+        opened = sealing.open_(
+            SealKind.PAIRING,
+            sender=OWNER,
+            recipient=self._keys.device,
+            topic=PAIRING_TOPIC,
+            private=self._keys.seal,
+            sealed=sealed,
+        )
+        pairing, first = acts.verify_pairing(opened)
+        self._for_this_device(pairing.device, "pairing")
+        if self._keeper.state.charter is not None:
+            raise Refused(
+                "this device belongs to a household already",
+                reason="paired",
+                hint="its owners can add you; a reset at the device makes it forget everything",
+            )
+        if self._keys.device not in {device.key_id for device in first.devices}:
+            raise DocumentError("charter.devices: this device is not among them")
+        issued = self._challenges.redeem(pairing.challenge)
+        self._codes.redeem(pairing.code)
+        self._anchor(pairing.signed_at_ns, issued)
+        numbers = await asyncio.to_thread(
+            self._keeper.record_many,
+            [
+                (EntryKind.PAIRED, body_document(pairing.charter, by=pairing.signer)),
+                (EntryKind.CONFIRMED, {"by": pairing.signer, "size": 0}),
+            ],
+        )
+        self._changed()
+        return self._acknowledge(
+            pairing.signer, first, envelope.document_id(opened), tuple(numbers), self._boot_ns()
+        )
+
+    async def act(self, data: bytes) -> bytes:
+        """Take an owner's documents: the acknowledgement's envelope.
+
+        Raises:
+            DocumentError, SignatureError: Something in it is wrong; nothing was changed.
+            Refused: Its challenge is stale, or what it wants is not to be had.
+            IntegrityError: The owner has seen more of the ledger than this device holds.
+            LedgerError: It could not be made durable. What restrains is in force all the same.
+        """
+        current = self._need_charter()
+        act = acts.verify_act(data, current)
+        self._for_this_device(act.device, "act")
+        issued = self._challenges.redeem(act.challenge)
+        learned = self._boot_ns()
+        self._anchor(act.signed_at_ns, issued)
+        ready = self._confirm(act)
+        try:
+            ready += [self._verify(document, act, current) for document in act.documents]
+        except DocumentError as error:
+            await self._note_refused(act, error)
+            raise
+        self._refuse_mixed(ready)
+        # No `with`: a restraint whose document did not become durable must stay (see Gate.restrain).
+        restrained = ExitStack()
+        for each in ready:
+            if each.restraint:
+                restrained.enter_context(self._gate.restrain(each.restraint))
+        numbers: tuple[int, ...] = ()
+        if ready:
+            items = [(each.kind, each.body) for each in ready]
+            numbers = tuple(await asyncio.to_thread(self._keeper.record_many, items))
+        restrained.close()
+        self._gate.reconsider()
+        self._changed()
+        return self._acknowledge(act.signer, current, act.id, numbers, learned)
+
+    async def read(self, data: bytes) -> Read:
+        """An owner's signed read of footage, recorded.
+
+        Raises:
+            DocumentError, SignatureError, Refused: As for `act`.
+            LedgerError: It could not be recorded, so it is not served.
+        """
+        read = acts.verify_read(data, self._need_charter())
+        self._for_this_device(read.device, "read")
+        issued = self._challenges.redeem(read.challenge)
+        self._anchor(read.signed_at_ns, issued)
+        body = body_document(data, by=read.signer)
+        await asyncio.to_thread(self._keeper.record, EntryKind.OWNER_READ, body)
+        return read
+
+    def _need_charter(self) -> Charter:
+        current = self._keeper.state.charter
+        if current is None:
+            raise Refused(
+                "this device is not paired",
+                reason="unpaired",
+                hint="pair it first: doorward pair --code CODE",
+            )
+        return current
+
+    def _for_this_device(self, device: str, where: str) -> None:
+        if device != self._keys.device:
+            raise DocumentError(
+                f"{where}: for another device (got {device[:19]}…, expected {self._keys.device[:19]}…)"
+            )
+
+    def _anchor(self, signed_at_ns: int, issued_boot_ns: int) -> None:
+        self._time.owner_said(signed_at_ns, issued_boot_ns=issued_boot_ns, received_boot_ns=self._boot_ns())
+
+    def _confirm(self, act: Act) -> list[_Ready]:
+        """Hold what the owner's client has seen against our ledger."""
+        if act.seen is None:
+            return []
+        log = self._keeper.log
+        if act.seen.size > log.size or log.root(act.seen.size) != act.seen.root:
+            self._gate.hold(Restraint(DenialReason.UNCONFIRMED_SINCE_BOOT))
+            raise IntegrityError(
+                f"ledger: this device holds less than you have seen, or something else "
+                f"(it has {log.size} entries, you saw {act.seen.size})",
+                hint="its card was swapped, copied back or changed; sharing is stopped. "
+                "See 'doorward ledger verify'",
+            )
+        if self._keeper.state.confirmed_since_boot:
+            return []
+        return [_Ready(EntryKind.CONFIRMED, {"by": act.signer, "size": act.seen.size})]
+
+    def _verify(self, document: bytes, act: Act, current: Charter) -> _Ready:
+        kind, _ = envelope.unverified_payload(document)
+        match kind:
+            case PayloadType.CHARTER:
+                following = charter.verify_next(document, current)
+                if self._keys.device not in {device.key_id for device in following.devices}:
+                    raise DocumentError("charter.devices: this device is not among them")
+                return _Ready(EntryKind.CHARTER, body_document(document, by=act.signer))
+            case PayloadType.TOKEN:
+                self._check_token(token.verify(document, current))
+                return _Ready(EntryKind.TOKEN, body_document(document, by=act.signer))
+            case PayloadType.REVOCATION:
+                revocation = token.verify_revocation(document, current)
+                restraint = Restraint(DenialReason.TOKEN_REVOKED, revocation.token, revocation.agency)
+                return _Ready(EntryKind.REVOCATION, body_document(document, by=act.signer), restraint)
+            case PayloadType.SHUTTER:
+                shutter = acts.verify_shutter(document, current)
+                if self._keeper.state.seen.get(shutter.nonce) is not None:
+                    raise DocumentError("shutter: this document has been used before")
+                closes = shutter.state is ShutterState.CLOSED
+                return _Ready(
+                    EntryKind.SHUTTER,
+                    body_document(document, by=act.signer),
+                    Restraint(DenialReason.SHUTTER_CLOSED) if closes else None,
+                )
+            case _:
+                raise DocumentError(f"act: a document that owners do not hand over (got {kind[:60]!r})")
+
+    def _check_token(self, granted: token.Token) -> None:
+        state = self._keeper.state
+        if granted.device != self._keys.device:
+            raise DocumentError("token: for another device")
+        if granted.id in state.standing.revoked:
+            raise DocumentError("token: it was revoked before, and revocation is final")
+        if granted.nonce in state.seen:
+            raise DocumentError("token: it was handed over before")
+        if granted.epoch != state.standing.epoch:
+            raise DocumentError(
+                f"token: signed for another epoch (got {granted.epoch}, expected {state.standing.epoch})"
+            )
+        now = self._time.now(self._boot_ns())
+        if now is not None and now.earliest_ns >= granted.scope.not_after_ns:
+            raise DocumentError("token: it has ended already")
+
+    def _refuse_mixed(self, ready: list[_Ready]) -> None:
+        """A new charter comes alone: what else was in the act was verified against the old one."""
+        kinds = [each.kind for each in ready if each.kind is not EntryKind.CONFIRMED]
+        if EntryKind.CHARTER in kinds and len(kinds) > 1:
+            raise DocumentError("act: a charter comes alone (got other documents beside it)")
+
+    async def _note_refused(self, act: Act, error: DocumentError) -> None:
+        """An owner's key signed the act, so what it brought is worth a line in the ledger."""
+        names = [
+            envelope.document_id(envelope.unverified_payload(document)[1])
+            for document in act.documents
+            if envelope.unverified_payload(document)[0] == PayloadType.TOKEN
+        ]
+        if names:
+            body: dict[str, object] = {"documents": names, "by": act.signer, "why": str(error)}
+            await asyncio.to_thread(self._keeper.record, EntryKind.TOKEN_REFUSED, body)
+
+    def _acknowledge(
+        self, owner: str, current: Charter, act: str, numbers: tuple[int, ...], learned_ns: int
+    ) -> bytes:
+        acknowledgement = Acknowledgement(
+            device=self._keys.device,
+            owner=owner,
+            household=current.household,
+            act=act,
+            entries=numbers,
+            checkpoint=self._keeper.log.checkpoint(),
+            learned_boot_us=learned_ns // 1000,
+        )
+        return envelope.sign(PayloadType.ACKNOWLEDGEMENT, acknowledgement.payload(), [self._keys.signing])
+
+
+def challenge_json(challenge: bytes) -> dict[str, object]:
+    """A challenge as the doors give it out."""
+    return {"challenge": encode_bytes(challenge)}

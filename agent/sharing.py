@@ -1,0 +1,362 @@
+"""Answering agencies: requests and offers in, decisions and answers out, sessions from first frame to last.
+
+Everything that comes from outside takes one path: label, HPKE, DSSE, strict JSON, bounded, signature before
+content. Strangers get silence. An agency of the charter gets an answer that says no more than `AgencyReason`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from agent import parcel
+from agent.consent import envelope, handshake, times
+from agent.consent.charter import Answers
+from agent.consent.decision import Denial, Grant
+from agent.consent.envelope import PayloadType
+from agent.consent.fields import encode_bytes
+from agent.consent.handshake import Answer, Decision, Ended
+from agent.consent.reasons import AgencyReason, DenialReason, for_agency, for_ended
+from agent.device_keys import short
+from agent.errors import DocumentError, DoorwardError, LedgerError, MalformedInput, Refused
+from agent.ledger.entry import EntryKind
+from agent.parcel import Parcel, seal_documents
+from agent.sealing import SealKind
+from agent.seam import Message, MessageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from agent.consent.charter import Agency
+    from agent.consent.handshake import Offer, Request
+    from agent.device_keys import DeviceKeys
+    from agent.gate import EndedSession, Gate
+    from agent.ledger.keeper import Keeper
+    from agent.net_link import NetLink
+    from agent.permit import Permit
+    from agent.screens import Screens
+    from agent.trusted_time import TrustedTime
+
+STORED_ANSWER_NS: Final = 30 * times.SECOND_NS
+STORED_MOST: Final = 256
+REQUESTS_A_MINUTE: Final = 30
+MINUTE_NS: Final = 60 * times.SECOND_NS
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """An answer kept for a moment, for a message that comes twice."""
+
+    reply: bytes
+    at_boot_ns: int
+
+
+class Sharing:
+    """Takes agencies' messages and runs their sessions. Everything on core's event loop."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        gate: Gate,
+        time: TrustedTime,
+        keys: DeviceKeys,
+        net: NetLink,
+        screens: Screens,
+        *,
+        boot_ns: Callable[[], int],
+        spawn: Callable[[Coroutine[None, None, None]], None],
+    ) -> None:
+        self._keeper = keeper
+        self._gate = gate
+        self._time = time
+        self._keys = keys
+        self._net = net
+        self._screens = screens
+        self._boot_ns = boot_ns
+        self._spawn = spawn
+        self._stored: OrderedDict[str, _Stored] = OrderedDict()
+        self._asked: dict[str, list[int]] = {}
+        self._granted: set[str] = set()  # requests whose agency has been told
+        self.strangers = 0
+        self.over_rate = 0
+
+    # In
+
+    async def message(self, agency_name: str, data: bytes) -> bytes | None:
+        """Take one sealed message that claims to come from an agency; the sealed reply, or None for silence.
+
+        Whatever is wrong with it, it raises nothing and changes nothing but counters.
+        """
+        agency = self._agency(agency_name)
+        if agency is None:
+            self.strangers += 1
+            return None
+        try:
+            documents = Parcel.parse(data).open(
+                sender=agency.key_id, recipient=self._keys.device, private=self._keys.seal
+            )
+            reply = None
+            for document in documents:
+                reply = await self._document(agency, document) or reply
+        except MalformedInput as error:
+            self.strangers += 1
+            log.info("a message that claims to be of %s was dropped: %s", short(agency.key_id), error)
+            return None
+        return reply
+
+    def _agency(self, name: str) -> Agency | None:
+        charter = self._keeper.state.charter
+        if charter is None:
+            return None
+        return next((each for each in charter.agencies if short(each.key_id) == name), None)
+
+    async def _document(self, agency: Agency, document: bytes) -> bytes | None:
+        kind, payload = envelope.unverified_payload(document)
+        own_id = envelope.document_id(payload)
+        if kind == PayloadType.REQUEST:
+            request = handshake.verify_request(document, agency)
+            return await self._once(own_id, request.nonce, lambda: self._request(agency, request, document))
+        if kind == PayloadType.OFFER:
+            offer = handshake.verify_offer(document, agency)
+            return await self._once(own_id, offer.nonce, lambda: self._offer(agency, offer, document))
+        raise DocumentError(f"message: a document that agencies do not send (got {kind[:60]!r})")
+
+    async def _once(
+        self, own_id: str, nonce: bytes, answer: Callable[[], Coroutine[None, None, bytes]]
+    ) -> bytes:
+        """The same document gets the same answer for a while; a nonce used before gets none."""
+        stored = self._stored.get(own_id)
+        if stored is not None and self._boot_ns() - stored.at_boot_ns < STORED_ANSWER_NS:
+            return stored.reply
+        user = self._keeper.state.seen.get(nonce)
+        if user is not None and user != own_id:
+            await self._note_nonce(own_id, user)
+            raise DocumentError("message: its nonce stands in another document")
+        reply = await answer()
+        self._stored[own_id] = _Stored(reply, self._boot_ns())
+        while len(self._stored) > STORED_MOST:
+            self._stored.popitem(last=False)
+        return reply
+
+    async def _note_nonce(self, own_id: str, user: str) -> None:
+        body: dict[str, object] = {"request": own_id, "reason": "nonce-reused", "first": user}
+        await self._record(EntryKind.DECISION, body)
+
+    async def _record(self, kind: EntryKind, body: dict[str, object]) -> bool:
+        try:
+            await asyncio.to_thread(self._keeper.record, kind, body)
+        except LedgerError as error:
+            log.warning("ledger: %s", error)
+            return False
+        return True
+
+    # Requests
+
+    async def _request(self, agency: Agency, request: Request, document: bytes) -> bytes:
+        if request.id in self._keeper.state.requests or self._keeper.state.seen.get(request.nonce):
+            # Known, and older than its stored answer: whatever was decided then is not decided again.
+            return self._decision(request, AgencyReason.STALE_REQUEST, None)
+        if self._too_often(request.badge.operator):
+            self.over_rate += 1
+            return self._decision(request, AgencyReason.BUSY, None)
+        decision = self._gate.decide(request)
+        if isinstance(decision, Denial) and decision.reason in _NOT_WORTH_KEEPING:
+            return self._decision(request, for_agency(decision.reason, silent=_silent(agency)), None)
+        body: dict[str, object] = {"agency": agency.key_id, "document": encode_bytes(document)}
+        if not await self._record(EntryKind.REQUEST, body):
+            return self._decision(request, _silent(agency), None)
+        return await self._decided(agency, request)
+
+    def _too_often(self, operator: str) -> bool:
+        now = self._boot_ns()
+        recent = [at for at in self._asked.get(operator, []) if now - at < MINUTE_NS]
+        self._asked[operator] = [*recent, now][-REQUESTS_A_MINUTE:]
+        return len(recent) >= REQUESTS_A_MINUTE
+
+    async def _decided(self, agency: Agency, request: Request) -> bytes:
+        """Decide, write the decision down, and put it into words for the agency."""
+        decision = self._gate.decide(request)
+        reason = "granted" if isinstance(decision, Grant) else str(decision.reason)
+        recorded = await self._record(EntryKind.DECISION, {"request": request.id, "reason": reason})
+        if isinstance(decision, Grant) and decision.token and recorded:
+            held = self._keeper.state.tokens[decision.token]
+            self._granted.add(request.id)
+            return self._decision(request, AgencyReason.GRANTED, held.envelope)
+        silent = _silent(agency)
+        status = for_agency(decision.reason, silent=silent) if isinstance(decision, Denial) else silent
+        return self._decision(request, status, None)
+
+    def _decision(self, request: Request, status: AgencyReason, token: bytes | None) -> bytes:
+        decision = Decision(
+            id="",
+            device=self._keys.device,
+            agency=request.agency,
+            household=request.household,
+            request=request.id,
+            status=status,
+            token=token,
+        )
+        signed = envelope.sign(PayloadType.DECISION, decision.payload(), [self._keys.signing])
+        return seal_documents(
+            SealKind.REPLY,
+            [signed],
+            sender=self._keys.device,
+            recipient=request.agency,
+            topic=request.id,
+            public=request.reply_key,
+        )
+
+    async def owners_acted(self) -> None:
+        """After an owner's act: tell agencies whose pending requests are granted now."""
+        state = self._keeper.state
+        if state.charter is None:
+            return
+        for held in list(state.requests.values()):
+            agency = state.charter.agency(held.request.agency)
+            if agency is None or held.request.id in self._granted:
+                continue
+            if isinstance(self._gate.decide(held.request), Grant):
+                reply = await self._decided(agency, held.request)
+                self._send(agency, reply)
+
+    # Offers
+
+    async def _offer(self, agency: Agency, offer: Offer, document: bytes) -> bytes:
+        held = self._keeper.state.requests.get(offer.request)
+        if held is None or held.request.badge.operator != offer.badge.operator:
+            return self._refusal(agency, offer, DenialReason.REQUEST_STALE)
+        if not self._is_fresh(offer) or offer.nonce in self._keeper.state.seen:
+            return self._refusal(agency, offer, DenialReason.REQUEST_STALE)
+        try:
+            permit = await self._gate.open(held.request, offer, document)
+        except Refused as error:
+            reason = DenialReason(error.reason)
+            await self._record(EntryKind.DECISION, {"offer": offer.id, "reason": str(reason)})
+            return self._refusal(agency, offer, reason)
+        except LedgerError as error:
+            log.warning("ledger: %s", error)
+            return self._refusal(agency, offer, DenialReason.LEDGER_UNAVAILABLE)
+        return await self._begin(agency, offer, permit)
+
+    def _is_fresh(self, offer: Offer) -> bool:
+        now = self._time.now(self._boot_ns())
+        return now is not None and offer.issued_at_ns <= now.latest_ns and now.latest_ns < offer.expires_at_ns
+
+    async def _begin(self, agency: Agency, offer: Offer, permit: Permit) -> bytes:
+        """Show: the permit is made, the start is durable; from here on every failure ends the session."""
+        try:
+            self._screens.show(permit)
+            sdp = await self._net.open(self._open_message(offer, permit))
+            receipt = self._keeper.log.receipt(permit.number).to_json()
+            answer = Answer(
+                id="",
+                device=self._keys.device,
+                agency=agency.key_id,
+                household=offer.household,
+                offer=offer.id,
+                status=AgencyReason.GRANTED,
+                session=permit.session,
+                sdp=sdp.decode("utf-8"),
+                permit_seconds=max(0, permit.ends_boot_ns - self._boot_ns()) // times.SECOND_NS,
+                receipt=receipt,
+            )
+            return self._answer(agency, offer, answer)
+        except (DoorwardError, UnicodeDecodeError) as error:
+            log.warning("session %s could not begin: %s", permit.session, error)
+            unsupported = isinstance(error, Refused)
+            reason = DenialReason.UNSUPPORTED if unsupported else DenialReason.MEDIA_FAILED
+            self._gate.end(permit.number, reason)
+            return self._refusal(agency, offer, reason)
+
+    def _open_message(self, offer: Offer, permit: Permit) -> Message:
+        charter = self._keeper.state.need_charter()
+        fields: dict[str, object] = {
+            "permit": permit.number,
+            "ends_boot_ns": permit.ends_boot_ns,
+            "ice": {"policy": str(charter.ice), "servers": []},
+        }
+        return Message(MessageKind.OPEN, fields, offer.sdp.encode("utf-8"))
+
+    def _refusal(self, agency: Agency, offer: Offer, reason: DenialReason) -> bytes:
+        answer = Answer(
+            id="",
+            device=self._keys.device,
+            agency=agency.key_id,
+            household=offer.household,
+            offer=offer.id,
+            status=for_agency(reason, silent=_silent(agency)),
+        )
+        return self._answer(agency, offer, answer)
+
+    def _answer(self, agency: Agency, offer: Offer, answer: Answer) -> bytes:
+        signed = envelope.sign(PayloadType.ANSWER, answer.payload(), [self._keys.signing])
+        return seal_documents(
+            SealKind.REPLY,
+            [signed],
+            sender=self._keys.device,
+            recipient=agency.key_id,
+            topic=offer.id,
+            public=offer.reply_key,
+        )
+
+    # Ends
+
+    def ended(self, ended: EndedSession) -> None:
+        """A session is over (the gate's `on_end`): nothing more is encoded for it or sent, from now on."""
+        number = ended.session.permit.number
+        self._screens.hide(number)
+        self._net.stop(number)
+        self._spawn(self._finish(ended))
+
+    async def _finish(self, ended: EndedSession) -> None:
+        """Wait for net's word, write the end down, tell the agency."""
+        session = ended.session
+        closed = await self._net.stopped(session.permit.number)
+        frames = closed.integer("frames") if closed else 0
+        sent_bytes = closed.integer("bytes") if closed else 0
+        number = await self._gate.record_end(ended, frames=frames, sent_bytes=sent_bytes)
+        log.info("session %s ended: %s", session.permit.session, ended.reason)
+        charter = self._keeper.state.charter
+        agency = charter.agency(session.request.agency) if charter else None
+        if agency is None or number is None:
+            return
+        news = Ended(
+            id="",
+            device=self._keys.device,
+            agency=agency.key_id,
+            household=session.request.household,
+            offer=session.offer.id,
+            session=session.permit.session,
+            status=for_ended(ended.reason),
+            frames=frames,
+            sent_bytes=sent_bytes,
+            receipt=self._keeper.log.receipt(number).to_json(),
+        )
+        signed = envelope.sign(PayloadType.ENDED, news.payload(), [self._keys.signing])
+        sealed = seal_documents(
+            SealKind.TO_AGENCY,
+            [signed],
+            sender=self._keys.device,
+            recipient=agency.key_id,
+            topic=parcel.LINK_TOPIC,
+            public=agency.seal,
+        )
+        self._send(agency, sealed)
+
+    def _send(self, agency: Agency, sealed: bytes) -> None:
+        fields: dict[str, object] = {"agency": short(agency.key_id), "re": None}
+        self._net.send(Message(MessageKind.LINK_OUT, fields, sealed))
+
+
+_NOT_WORTH_KEEPING: Final = frozenset(
+    {DenialReason.BADGE_EXPIRED, DenialReason.REQUEST_STALE, DenialReason.UNKNOWN_CAMERA}
+)
+"""The asker's own mistakes: nothing an owner could answer."""
+
+
+def _silent(agency: Agency) -> AgencyReason:
+    return AgencyReason.DENIED if agency.answers is Answers.DENIED else AgencyReason.PENDING
