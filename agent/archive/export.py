@@ -304,7 +304,8 @@ class _Part:
 
 def _failed(path: Path, error: Exception) -> StorageError | SegmentError:
     """Whose fault it is: the disk's, or that of the pictures."""
-    if isinstance(error, av.error.FFmpegError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+    if isinstance(error, av.error.FFmpegError) and error.errno in full:
         return StorageError(f"export {path.name}: cannot be written ({error.strerror})")
     return SegmentError(f"export {path.name}: pictures cannot be muxed ({error})")
 

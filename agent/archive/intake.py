@@ -112,9 +112,10 @@ class Intake:
             return None if self._is_closed else IDLE
 
     def _is_fuller_than(self, most_bytes: int, packet: Packet, most_span_ns: int) -> bool:
-        if not self._items:
+        oldest = next((item for item in self._items if isinstance(item, Packet)), None)
+        if oldest is None:
             return False
-        span = packet.t_boot_ns - self._items[0].t_boot_ns
+        span = packet.t_boot_ns - oldest.t_boot_ns
         return self._bytes + len(packet.annexb) > most_bytes or span > most_span_ns
 
     def _end_dropping(self) -> None:
