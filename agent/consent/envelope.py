@@ -209,9 +209,7 @@ def verify(envelope: bytes, payload_type: str, keys: Mapping[str, bytes]) -> Ver
     message = pre_authentication_encoding(parsed.payload_type, parsed.payload)
     signers: set[str] = set()
     for signature in parsed.signatures:
-        candidates = [name for name in keys if name not in signers]
-        candidates.sort(key=lambda name: name != signature.keyid)
-        for name in candidates:
+        for name in sorted(keys, key=lambda name: name != signature.keyid):
             if is_valid_signature(keys[name], message, signature.sig):
                 signers.add(name)
                 break

@@ -17,7 +17,7 @@ from agent.errors import DocumentError, IntegrityError, LedgerError, ProofError
 from agent.ledger import checkpoint as checkpoints
 from agent.ledger import merkle
 from agent.ledger.entry import Entry, EntryKind
-from agent.ledger.log import RESERVE_BYTES, Log
+from agent.ledger.log import MAX_BODY_BYTES, RESERVE_BYTES, Log
 from tests.ledger.entries import ORIGIN, OTHER, PRIVATE, PUBLIC, entry
 
 
@@ -336,6 +336,29 @@ def test_frame_that_claims_what_it_does_not_hold_is_found(tmp_path: Path) -> Non
         (tmp_path / "entries").write_bytes(header + struct.pack(">I", zlib.crc32(header)) + body)
         with pytest.raises(IntegrityError, match="entry 0 stands in a frame"):
             opened(tmp_path)
+
+
+def test_torn_append_is_not_taken_for_damage_whatever_bytes_it_holds(tmp_path: Path) -> None:
+    with opened(tmp_path) as log:
+        log.append(entry(0))
+    whole = (tmp_path / "entries").read_bytes()
+    torn = frame(1, [b"\xff\x44\x57\xfe" * 20])[:-1]
+    (tmp_path / "entries").write_bytes(whole + torn)
+    with opened(tmp_path) as log:
+        assert numbers(log) == [0]
+    assert (tmp_path / "entries").read_bytes() == whole
+
+
+def test_more_garbage_than_one_append_can_leave_is_damage(tmp_path: Path) -> None:
+    with opened(tmp_path) as log:
+        log.append(entry(0))
+    whole = (tmp_path / "entries").read_bytes()
+    (tmp_path / "entries").write_bytes(whole + bytes(MAX_BODY_BYTES + 29))
+    with pytest.raises(IntegrityError, match="entry 1 is damaged"):
+        opened(tmp_path)
+    (tmp_path / "entries").write_bytes(whole + bytes(MAX_BODY_BYTES + 28))
+    with opened(tmp_path) as log:
+        assert numbers(log) == [0]
 
 
 WRITER = """

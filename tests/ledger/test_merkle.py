@@ -140,11 +140,21 @@ def test_proof_with_a_hash_more_less_or_of_another_length_is_refused() -> None:
     leaf, proof = TREE.leaf(5), TREE.inclusion_proof(5, 21)
     old, new = ROOTS[13], ROOTS[21]
     consistent = TREE.consistency_proof(13, 21)
-    for broken in ([*proof, proof[0]], proof[:-1], [proof[0][:-1], *proof[1:]], []):
-        with pytest.raises(ProofError):
+    for broken, why in (
+        ([*proof, proof[0]], "too long"),
+        (proof[:-1], "too short"),
+        ([], "too short"),
+        ([proof[0][:-1], *proof[1:]], "hash length"),
+    ):
+        with pytest.raises(ProofError, match=why):
             merkle.verify_inclusion(leaf, 5, 21, broken, ROOTS[21])
-    for broken in ([*consistent, old], consistent[:-1], [consistent[0] + b"\0", *consistent[1:]], []):
-        with pytest.raises(ProofError):
+    for broken, why in (
+        ([*consistent, old], "too long"),
+        (consistent[:-1], "too short"),
+        ([], "too short"),
+        ([consistent[0] + b"\0", *consistent[1:]], "hash length"),
+    ):
+        with pytest.raises(ProofError, match=why):
             merkle.verify_consistency(13, 21, broken, old, new)
     with pytest.raises(ProofError):
         merkle.verify_consistency(13, 13, [old], old, old)
