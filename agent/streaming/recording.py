@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.stream import Stream
 
 _TIME_BASE: Final = Fraction(1, 90_000)
-_OPTIONS: Final = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+_OPTIONS: Final = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 
 
 class Mp4Recording:

@@ -19,8 +19,6 @@ from tests.support.pictures import correlation, decoded, textured
 from tests.support.streams import Core, Sniffer, Watcher, device, feeding, watching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiortc import RTCRtpReceiver
 
 HOUR_NS = 3_600 * 10**9
@@ -421,8 +419,7 @@ async def test_message_that_is_not_for_sessions_or_lacks_a_field_is_an_error() -
         assert core.messages == []
 
 
-async def test_timing_of_end_and_first_frame(record_property: Callable[[str, object], None]) -> None:
-    """Not a benchmark: keeps the two figures of a run in the report, and bounds that a stall would break."""
+async def test_stream_shows_within_its_target_and_is_over_within_two_frames() -> None:
     first_ms: list[float] = []
     close_ms: list[float] = []
     async with device() as core:
@@ -443,8 +440,6 @@ async def test_timing_of_end_and_first_frame(record_property: Callable[[str, obj
                     assert last is not None
                     close_ms.append((last - decided) / 1e6)
                     assert sniffer.packets[-1][0] <= decided
-    record_property("first_frame_ms", first_ms)
-    record_property("last_rtp_after_close_ms", close_ms)
     assert np.median(first_ms) < 700
     assert max(close_ms) < 2 * 1000 / 30
 
