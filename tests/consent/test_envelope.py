@@ -230,8 +230,10 @@ def test_key_of_small_order_under_which_anybody_could_sign_is_no_key() -> None:
             )
 
 
-def test_usable_keys_are_points_of_32_bytes() -> None:
+def test_usable_keys_have_32_bytes_and_what_is_no_point_verifies_nothing() -> None:
     assert envelope.is_usable_key(public(A))
+    no_point = b"\x02" + bytes(31)
+    assert not envelope.is_valid_signature(no_point, b"", b"\x01" + bytes(63))
     assert not envelope.is_usable_key(b"")
     assert not envelope.is_usable_key(public(A) + b"\0")
 
