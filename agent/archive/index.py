@@ -14,6 +14,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from agent.archive.names import MILLISECOND_NS, PER_DIRECTORY, StoredSegment, occupied
@@ -218,8 +219,8 @@ class Index:
                 if not at or starts[at] < starts[at - 1]
             ]
         begins = sorted({bisect_left(self._sequences, sequence) for sequence in self._runs})
-        ends = [*begins[1:], len(self._sequences)]
-        return [(begin, end) for begin, end in zip(begins, ends, strict=True) if begin < end]
+        borders = [*begins, len(self._sequences)]
+        return [(begin, end) for begin, end in pairwise(borders) if begin < end]
 
 
 def _overlaps(segment: StoredSegment, from_utc_ns: int, to_utc_ns: int | None) -> bool:

@@ -169,19 +169,20 @@ class Ring:
         Raises:
             StorageError: Everything that is left is protected, or is not ours.
         """
+        while not self.index.is_complete and self._allowance < extra:
+            self._allowance += self._evict_one()
         if self.index.is_complete:
             while self._used() + extra > self._budget - self._slack:
                 self._evict_one()
             self._end_indexing()
-        elif extra <= self._allowance:
-            self._allowance -= extra
         else:
-            self._evict(extra)
+            self._allowance -= extra
         try:
-            free = self._files.free_bytes(self._root)
+            lacking = self._keep_free + extra - self._files.free_bytes(self._root)
         except OSError as error:
             raise StorageError(f"archive: the disk does not answer ({error.strerror})") from error
-        self._evict(self._keep_free + extra - free)
+        while lacking > 0:
+            lacking -= self._evict_one()
         self._problem = None
 
     def overwriting(self, call: Callable[[], T]) -> T:
@@ -262,13 +263,16 @@ class Ring:
         foreign = min(self.index.set_aside_bytes, self._budget // 4)
         return self.index.bytes + foreign + self._open_bytes + directories * DIRECTORY_BYTES + _FIXED_BYTES
 
-    def _evict(self, wanted: int) -> None:
-        freed = 0
-        while freed < wanted:
-            freed += self._evict_one()
-
     def _evict_one(self) -> int:
+        """Evict the oldest segment that may go; returns its bytes on disk.
+
+        0 means that the index has been completed meanwhile: look again at what is needed.
+        """
+        was_complete = self.index.is_complete
         victim = self.index.oldest(self._is_protected)
+        if victim is None and not was_complete:
+            self.index.wait()
+            return 0
         if victim is None:
             self._problem = (
                 "archive: no room is left: protected footage fills it"
