@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from pathlib import Path
 from typing import Final
 
 _STA_UNSYNC: Final = 0x0040
@@ -49,3 +50,8 @@ def ntp_error_ns() -> int | None:
     if state in (-1, _TIME_ERROR) or timex.status & _STA_UNSYNC:
         return None
     return int(timex.maxerror) * 1000
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot, 32 hex digits. Source: random(4), ``/proc/sys/kernel/random/boot_id``."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip().replace("-", "")

@@ -44,7 +44,8 @@ class Feed:
     ``subject`` begins the messages of its errors. A sink may stop its camera from within a call.
     """
 
-    def __init__(self, sink: Sink, subject: str) -> None:
+    def __init__(self, sink: Sink, subject: str, *, stall_s: float = STALL_S) -> None:
+        self._stall_s = stall_s
         self._sink = sink
         self._subject = subject
         self._lock = threading.RLock()
@@ -108,12 +109,12 @@ class Feed:
             raise self._error
 
     def watch(self) -> None:
-        """Fail the run once no packet has come for `STALL_S`. Returns when the run has ended."""
-        while not self.closed.wait(STALL_S / 5):
-            if self._first.is_set() and time.monotonic() - self._last_packet_s > STALL_S:
+        """Fail the run once no packet has come for ``stall_s``. Returns when the run has ended."""
+        while not self.closed.wait(self._stall_s / 5):
+            if self._first.is_set() and time.monotonic() - self._last_packet_s > self._stall_s:
                 self.fail(
                     CameraError(
-                        f"{self._subject}: stalled, no picture for {STALL_S:.0f} s",
+                        f"{self._subject}: stalled, no picture for {self._stall_s:g} s",
                         hint="check the camera's cable and power supply",
                     )
                 )
