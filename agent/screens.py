@@ -87,11 +87,6 @@ class Screens:
             self._stations[permit.camera].unwatch(pipeline.frame)
         self._light(None)
 
-    def hide_all(self) -> None:
-        """Stop encoding for everybody."""
-        for number in list(self._shown):
-            self.hide(number)
-
     def request_idr(self, number: int) -> None:
         """A viewer needs a key frame."""
         if number in self._shown:

@@ -1,0 +1,73 @@
+"""What the processes of the device have in common at start: arguments, logging, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import config
+from agent.errors import DoorwardError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from agent.config import Config
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """Arguments that core, net and the supervisor share."""
+    arguments = argparse.ArgumentParser(prog=f"python -m agent.{name}")
+    arguments.add_argument("--config", type=Path, help="configuration file (YAML); without: the defaults")
+    arguments.add_argument(
+        "--home", type=Path, default=config.default_home(), help="where state lives (default: ./var)"
+    )
+    return arguments
+
+
+def start_logging() -> None:
+    """To standard error, one line each, without personal data."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(name)s %(levelname)s %(message)s",
+    )
+
+
+def say(error: DoorwardError) -> None:
+    """An error as people see it."""
+    print(f"doorward: error: {error}", file=sys.stderr)  # noqa: T201 - for whoever started us
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201 - likewise
+
+
+def run(name: str, serve: Callable[[Config], Coroutine[None, None, None]]) -> int:
+    """Read the configuration and run one process; its exit code."""
+    arguments = parser(name).parse_args()
+    start_logging()
+    try:
+        loaded = config.load(arguments.config, home=arguments.home.absolute())
+        asyncio.run(serve(loaded))
+    except DoorwardError as error:
+        say(error)
+        return error.exit_code
+    except BaseExceptionGroup as group:
+        known = group.subgroup(DoorwardError)
+        if known is None:
+            raise
+        for each in known.exceptions:
+            if isinstance(each, DoorwardError):
+                say(each)
+        return 1
+    return 0
+
+
+def end_all_tasks() -> None:
+    """Cancel every other task of this loop: what a task group needs to come to an end."""
+    current = asyncio.current_task()
+    for task in asyncio.all_tasks():
+        if task is not current:
+            task.cancel()

@@ -1,0 +1,318 @@
+"""core: the process that holds camera, keys, archive, ledger and gate, and has no network.
+
+The composition root of its side: the only module that knows all the parts. It reads nothing but the
+configuration, wires the parts and runs them until told to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+from agent import __version__, arguments
+from agent.challenges import Challenges
+from agent.config import STATE_SCHEMA, Config
+from agent.consent import times
+from agent.consent.reasons import DenialReason
+from agent.consent.times import TimeQuality
+from agent.core_operations import CoreOperations
+from agent.device_keys import DeviceKeys, load_or_make, short
+from agent.door import LocalDoor, answer
+from agent.errors import DoorwardError, IntegrityError
+from agent.gate import EndedSession, Gate, Surroundings
+from agent.ledger.entry import EntryKind, Stamp
+from agent.ledger.keeper import Keeper
+from agent.ledger.log import Log
+from agent.net_link import NetLink
+from agent.operations import Door
+from agent.owners import Owners
+from agent.pairing import PairingCodes
+from agent.reads import Handles
+from agent.recording import Recording
+from agent.screens import Screens
+from agent.seam import Message, MessageKind, Unit
+from agent.sharing import Sharing
+from agent.trusted_time import TrustedTime
+from hal import clock
+from hal.indicator import SimulatedIndicator
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+SCHEMA_FILE: Final = "schema"
+FINISH_S: Final = 2.0
+"""How long stopping waits for what messages set off, ends of sessions above all."""
+
+
+class Core:
+    """All parts of core, wired."""
+
+    def __init__(self, config: Config, keys: DeviceKeys, ledger: Log, group: asyncio.TaskGroup) -> None:
+        self._config = config
+        self._keys = keys
+        self._group = group
+        self._work: set[asyncio.Task[None]] = set()
+        self._tls_fingerprint: str | None = None
+        self._boot_id = clock.boot_id()
+        self._time = TrustedTime(_by_ntp)
+        self._keeper = Keeper(ledger, self._stamp)
+        self._time.raise_floor(self._keeper.state.floor_ns)
+        self._keeper.record(EntryKind.BOOT, {"software": __version__})
+        self._recording = Recording(config, keys, self._keeper, self._time)
+        self._gate = Gate(
+            self._keeper,
+            self._time,
+            device=keys.device,
+            boot_ns=clock.boot_ns,
+            surroundings=self._surroundings,
+            on_end=self._ended,
+        )
+        self._gate.close_off()
+        self._net = NetLink(
+            config.seam,
+            on_message=self._from_net,
+            on_connected=self._send_settings,
+            on_lost=lambda: self._gate.end_all(DenialReason.NET_LOST),
+        )
+        self._screens = Screens(
+            self._recording.stations,
+            SimulatedIndicator(config.run / "indicator"),
+            live=self._gate.live,
+            wall_text=self._recording.wall_text,
+            send=self._send_unit,
+            failed=lambda number: self._gate.end(number, DenialReason.MEDIA_FAILED),
+        )
+        self._sharing = Sharing(
+            self._keeper,
+            self._gate,
+            self._time,
+            keys,
+            self._net,
+            self._screens,
+            boot_ns=clock.boot_ns,
+            spawn=self._spawn,
+        )
+        challenges = Challenges(clock.boot_ns)
+        codes = PairingCodes(clock.boot_ns)
+        owners = Owners(
+            self._keeper,
+            self._gate,
+            self._time,
+            keys,
+            challenges,
+            codes,
+            boot_ns=clock.boot_ns,
+            changed=self._changed,
+        )
+        self._operations = CoreOperations(
+            self._keeper,
+            self._gate,
+            owners,
+            self._sharing,
+            keys,
+            challenges,
+            codes,
+            Handles(clock.boot_ns),
+            self._recording.readers,
+            status=self._status,
+            tls_fingerprint=lambda: self._tls_fingerprint,
+            origin=origin_of(keys.device),
+        )
+        self._door = LocalDoor(config.door, self._operations)
+
+    def start(self) -> None:
+        """Begin everything; recording at once if the device is paired."""
+        self._recording.charter_changed()
+        for each in (self._gate.run, self._net.run, self._door.run, self._recording.run):
+            self._group.create_task(each())
+
+    async def stop(self) -> None:
+        """End sessions, close segments, commit to them. What waits for net waits a second at most."""
+        self._gate.end_all(DenialReason.NET_LOST)
+        if self._work:
+            await asyncio.wait(self._work, timeout=FINISH_S)
+        await asyncio.to_thread(self._recording.stop)
+        await self._recording.commit()
+
+    # Wiring that is more than a name
+
+    def _stamp(self) -> Stamp:
+        boot_ns = clock.boot_ns()
+        now = self._time.now(boot_ns)
+        if now is None:
+            return Stamp(boot_ns, self._boot_id, None, None, TimeQuality.UNTRUSTED)
+        return Stamp(boot_ns, self._boot_id, now.earliest_ns, now.latest_ns, now.quality)
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(self._recording.delivering(), frozenset(), self._config.max_viewers)
+
+    def _ended(self, ended: EndedSession) -> None:
+        self._sharing.ended(ended)
+
+    def _send_unit(self, unit: Unit) -> None:
+        self._net.send(unit.to_message())
+
+    def _changed(self) -> None:
+        self._recording.charter_changed()
+        self._send_settings()
+
+    def _send_settings(self) -> None:
+        """What net may know: whose letters it carries, and where to."""
+        charter = self._keeper.state.charter
+        post = charter.post if charter else None
+        fields: dict[str, object] = {
+            "device": short(self._keys.device),
+            "agencies": [short(each.key_id) for each in charter.agencies] if charter else [],
+            "post": {"host": post.host, "port": post.port} if post else None,
+        }
+        self._net.send(Message(MessageKind.SETTINGS, fields))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._group.create_task(_guarded(work))
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def _from_net(self, message: Message) -> None:
+        """One message of net. What takes time runs beside, or the seam could not be read meanwhile."""
+        match message.kind:
+            case MessageKind.HELLO:
+                self._tls_fingerprint = message.text("tls_fingerprint")
+            case MessageKind.LINK_IN:
+                self._spawn(self._link_in(message))
+            case MessageKind.OPERATION:
+                self._spawn(self._operation(message))
+            case MessageKind.IDR:
+                self._screens.request_idr(message.integer("permit"))
+            case MessageKind.BITRATE:
+                self._screens.set_bitrate(message.integer("permit"), message.integer("bits_per_s"))
+            case MessageKind.CLOSED:
+                self._gate.end(message.integer("permit"), DenialReason.VIEWER_GONE)
+            case _:
+                log.warning("net sent %s, which it should not", message.kind)
+
+    async def _link_in(self, message: Message) -> None:
+        agency, number = message.text("agency"), message.integer("id")
+        reply = await self._sharing.message(agency, message.blob)
+        fields: dict[str, object] = {"agency": agency, "re": number, "silent": reply is None}
+        self._net.send(Message(MessageKind.LINK_OUT, fields, reply or b""))
+
+    async def _operation(self, message: Message) -> None:
+        self._net.send(await answer(self._operations, message, Door.REMOTE))
+
+    def _status(self) -> dict[str, object]:
+        state = self._keeper.state
+        charter = state.charter
+        now = self._time.now(clock.boot_ns())
+        return {
+            "version": __version__,
+            "device": self._keys.device,
+            "paired": charter is not None,
+            "household": charter.household if charter else None,
+            "charter_version": charter.version if charter else None,
+            "owners": [owner.name for owner in charter.owners] if charter else [],
+            "agencies": [agency.name for agency in charter.agencies] if charter else [],
+            "shutter": str(state.standing.shutter),
+            "time": {
+                "quality": str(now.quality) if now else str(TimeQuality.UNTRUSTED),
+                "utc": times.written((now.earliest_ns + now.latest_ns) // 2) if now else None,
+                "bound_ms": (now.latest_ns - now.earliest_ns) // 2_000_000 if now else None,
+            },
+            "ledger": {
+                "size": state.size,
+                "durable": self._keeper.durable,
+                "trouble": self._keeper.trouble,
+                "confirmed_since_boot": state.confirmed_since_boot,
+            },
+            "net": self._net.connected,
+            "pending": len(state.requests),
+            "strangers": self._sharing.strangers,
+            "encoders": self._screens.encoders,
+            "watching": [
+                {
+                    "session": session.permit.session,
+                    "agency": session.request.agency,
+                    "operator": session.request.badge.name,
+                    "camera": session.permit.camera,
+                    "seconds_left": max(0, session.permit.ends_boot_ns - clock.boot_ns()) // times.SECOND_NS,
+                }
+                for session in self._gate.sessions()
+            ],
+            "cameras": self._recording.status(),
+        }
+
+
+def origin_of(device: str) -> str:
+    """The name of a device's ledger in checkpoints and receipts."""
+    return f"doorward/{short(device)}"
+
+
+async def _guarded(work: Coroutine[None, None, None]) -> None:
+    """Run what one outside message set off; whatever goes wrong with it, recording goes on."""
+    try:
+        await work
+    except DoorwardError as error:
+        log.warning("%s", error)
+    except Exception:
+        log.exception("a message could not be handled")
+
+
+def _by_ntp() -> tuple[int, int] | None:
+    bound_ns = clock.ntp_error_ns()
+    return None if bound_ns is None else (clock.wall_ns(), bound_ns)
+
+
+def _check_schema(state: Path) -> None:
+    """Refuse a state directory of another version, never guess.
+
+    Raises:
+        IntegrityError: It was written by another version.
+    """
+    path = state / SCHEMA_FILE
+    if not path.exists():
+        path.write_text(f"{STATE_SCHEMA}\n", encoding="ascii")
+    found = path.read_text(encoding="ascii").strip()
+    if found != str(STATE_SCHEMA):
+        raise IntegrityError(
+            f"state {state}: of another version (got schema {found[:20]!r}, expected {STATE_SCHEMA})",
+            hint="use the version of doorward that wrote it, or another state directory",
+        )
+
+
+async def serve(config: Config) -> None:
+    """Run core until SIGTERM or SIGINT.
+
+    Raises:
+        DoorwardError: It cannot start: state, keys or ledger are not usable.
+    """
+    for directory in (config.state, config.run):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_schema(config.state)
+    keys = load_or_make(config.state / "keys")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    ledger = Log.open(config.state / "ledger", origin=origin_of(keys.device), private=keys.signing)
+    with ledger:
+        async with asyncio.TaskGroup() as group:
+            core = Core(config, keys, ledger, group)
+            core.start()
+            log.info("core is up (device %s)", short(keys.device))
+            await stop.wait()
+            await core.stop()
+            arguments.end_all_tasks()
+    log.info("core has stopped")
+
+
+def main() -> None:
+    """Entry point of the core process."""
+    sys.exit(arguments.run("core", serve))
+
+
+if __name__ == "__main__":
+    main()
