@@ -216,6 +216,7 @@ class Ring:
     def settle(self, reserved: int, segment: StoredSegment | None) -> None:
         """An open segment has ended: its reservation is over, what is left of it is in the index."""
         self._open_bytes -= reserved
+        self._allowance += reserved - occupied(segment.bytes if segment is not None else 0)
         if segment is not None:
             self.index.add([segment])
             self._expected_bytes = min(
@@ -270,8 +271,9 @@ class Ring:
         """
         was_complete = self.index.is_complete
         victim = self.index.oldest(self._is_protected)
-        if victim is None and not was_complete:
+        if not was_complete and victim is None:
             self.index.wait()
+        if not was_complete and self.index.is_complete:
             return 0
         if victim is None:
             self._problem = (
