@@ -104,9 +104,7 @@ def _parse(uri: str) -> _Named:
         name, _, value = setting.partition("=")
         if name not in _SETTINGS[scheme] or name in settings:
             known = ", ".join(sorted(_SETTINGS[scheme]))
-            raise CameraError(
-                f"camera: setting of {scheme}: (got {setting}, expected each of {known} at most once)"
-            )
+            raise CameraError(f"camera: setting of {scheme} (got {setting}, expected one of {known}, once)")
         settings[name] = value
     return _Named(
         scheme,

@@ -4,7 +4,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.hal.rig import BASELINE, KINDS, FileRig, Rig, SyntheticRig, UsbRig, scene_jpegs, write_clip
+from tests.hal.rig import (
+    BASELINE,
+    KINDS,
+    PICTURES,
+    FileRig,
+    Rig,
+    SyntheticRig,
+    UsbRig,
+    scene_jpegs,
+    write_clip,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,17 +22,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def passthrough_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("clips") / "h264.mp4", "libx264", count=60, options=BASELINE)
+    return write_clip(
+        tmp_path_factory.mktemp("clips") / "h264.mp4", "libx264", count=PICTURES, options=BASELINE
+    )
 
 
 @pytest.fixture(scope="session")
 def reencode_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("clips") / "mpeg4.avi", "mpeg4", count=60)
+    return write_clip(tmp_path_factory.mktemp("clips") / "mpeg4.avi", "mpeg4", count=PICTURES)
 
 
 @pytest.fixture(scope="session")
 def jpegs() -> list[bytes]:
-    return scene_jpegs(60)
+    return scene_jpegs(PICTURES)
 
 
 @pytest.fixture(scope="module", params=KINDS)

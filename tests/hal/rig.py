@@ -42,6 +42,7 @@ KINDS = ["synthetic", *CAN_VANISH]
 SIZE = (640, 360)
 LORES = (320, 180)
 FPS = 30
+PICTURES = 30  # in a recorded scene: a second, so that tests see it begin again
 
 _DEADLINE_S = 20.0
 

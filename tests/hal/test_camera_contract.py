@@ -15,7 +15,7 @@ from hal.camera import Camera, CameraError, CameraInfo, Frame, Packet
 from hal.clock import boot_ns
 from hal.never_mask import rasterise
 from hal.stamp import read_stamp
-from tests.hal.rig import CAN_VANISH, FPS, LORES, SIZE, Recorder, Rig, decode, luma
+from tests.hal.rig import CAN_VANISH, FPS, LORES, PICTURES, SIZE, Recorder, Rig, decode, luma
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,8 +137,8 @@ def test_no_picture_comes_twice_and_none_is_swapped(rig: Rig, session: Session) 
         stamp.frame_number for frame in session.frames if (stamp := read_stamp(luma(frame))) is not None
     ]
     shown = [number for number, _ in groupby(numbers)]
-    steps = [(b - a) % 60 for a, b in pairwise(shown)]  # recorded scenes have 60 pictures
-    assert all(0 < step < 30 for step in steps), numbers
+    steps = [(b - a) % PICTURES for a, b in pairwise(shown)]
+    assert all(0 < step < PICTURES // 2 for step in steps), numbers
     assert max(len(list(same)) for _, same in groupby(numbers)) <= rig.repeats, numbers
 
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.hal.rig import FPS, LORES, SIZE, scene_jpegs
-
-# Kept few: libcamera holds them all in memory, in every size it has been asked for.
-PICTURES = 60
+from tests.hal.rig import FPS, LORES, PICTURES, SIZE, scene_jpegs
 
 
 def main(folder: Path, configuration: Path) -> None:
