@@ -70,6 +70,7 @@ class Recording:
         self._gaps: list[tuple[str, Gap]] = []
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        (config.state / "archive").mkdir(mode=0o700, parents=True, exist_ok=True)
         budget = _budget(config)
         self._cameras = {
             camera.name: self._camera(camera, config.state / "archive" / camera.name, budget)
@@ -238,6 +239,5 @@ def _budget(config: Config) -> int:
     """Bytes for each camera."""
     budget = config.budget_bytes
     if budget is None:
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         budget = min(DEFAULT_BUDGET_BYTES, shutil.disk_usage(config.state).free // 10)
     return budget // max(1, len(config.cameras))

@@ -284,7 +284,7 @@ class Descriptor:
     device: str
     signing: bytes
     seal: bytes
-    tls_fingerprint: str | None  # hex SHA-256 of the certificate the HTTPS door shows
+    tls_fingerprint: str | None  # sha256: of the certificate the HTTPS door shows
     household: str | None
     charter_version: int | None
 
@@ -324,9 +324,7 @@ def verify_descriptor(data: bytes) -> Descriptor:
         device=own_id,
         signing=signing,
         seal=fields.key("seal"),
-        tls_fingerprint=fields.text("tls_fingerprint", max_chars=64)
-        if fields.has("tls_fingerprint")
-        else None,
+        tls_fingerprint=fields.key_id("tls_fingerprint") if fields.has("tls_fingerprint") else None,
         household=fields.key_id("household") if paired else None,
         charter_version=fields.integer("charter_version", 1, 2**31) if paired else None,
     )
