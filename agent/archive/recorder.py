@@ -30,10 +30,10 @@ T = TypeVar("T")
 SEGMENT_NS: Final = 9_500_000_000
 """A segment ends with the first key frame after this: ten seconds where a GOP takes one, jitter or not."""
 
-IDLE_S: Final = 3.0
+IDLE_S: Final = 5.0
 """Without a packet for this long the segment is closed: a camera's last GOP does not wait in memory."""
 
-_MAX_STEP_NS: Final = 2_000_000_000
+_MAX_STEP_NS: Final = 5_000_000_000
 _MAX_GOP_NS: Final = 20_000_000_000
 _MAX_GOP_BYTES: Final = 16 * 1024 * 1024
 _FIRST_RETRY_NS: Final = 1_000_000_000

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent import sealing
 from agent.archive import framing
 from agent.archive.segment import (
     OpenedSegment,
@@ -21,7 +22,17 @@ from agent.archive.segment import (
     read_clear,
 )
 from agent.errors import SealedMessageError, SegmentError, SegmentSpliced, SegmentTruncated
-from tests.archive.recording import DAILY, DEVICE_KEY, OWNERS, RECOVERY, STRANGER, recipient, sealed
+from tests.archive.recording import (
+    DAILY,
+    DEVICE,
+    DEVICE_KEY,
+    OWNERS,
+    RECOVERY,
+    SECOND,
+    STRANGER,
+    recipient,
+    sealed,
+)
 
 CONTENTS = [b"one" * 20, b"two" * 30, b"two" * 30, b"four"]
 PARTS = sealed(CONTENTS)
@@ -32,6 +43,20 @@ RECORDS = range(1, len(PARTS) - 1)
 
 def opened(data: bytes, *, allow_unsigned: bool = False) -> OpenedSegment:
     return open_segment(data, archive_keys=[DAILY], device_key=DEVICE_KEY, allow_unsigned=allow_unsigned)
+
+
+def unwrapped(data: bytes) -> bytes:
+    """The segment key, as an owner's archive key opens it."""
+    clear = read_clear(data)
+    wrap = next(each for each in clear.wraps if each.recipient == recipient(DAILY).key_id)
+    return sealing.open_(
+        sealing.SealKind.SEGMENT_KEY,
+        sender=clear.header.device,
+        recipient=wrap.recipient,
+        topic=f"{clear.header.segment_id.hex()}/{clear.header_hash.hex()}",
+        private=DAILY,
+        sealed=wrap.sealed,
+    )
 
 
 def rechecked(record: bytes) -> bytes:
@@ -296,3 +321,33 @@ def test_all_zero_record_header_does_not_pass_its_checksum() -> None:
     clear = read_clear(b"".join(PARTS[:2]) + bytes(4096))
     assert isinstance(clear.problem, SegmentError)
     assert zlib.crc32(b"") == 0  # why a length of zero is refused, too
+
+
+def test_owner_who_exchanges_a_picture_cannot_keep_the_devices_signature() -> None:
+    forger = SegmentSealer(read_clear(SEGMENT).header, OWNERS)
+    forger._key[:] = unwrapped(SEGMENT)
+    forged = [forger.seal_init(b"init")]
+    for number, content in enumerate([CONTENTS[0], b"TWO" * 30, *CONTENTS[2:]]):
+        forged.append(
+            forger.seal_fragment(
+                content,
+                offset_ns=number * SECOND,
+                duration_ns=SECOND,
+                is_last=number == len(CONTENTS) - 1,
+            )
+        )
+    lenient = opened(PARTS[0] + b"".join(forged), allow_unsigned=True)
+    assert lenient.provenance is Provenance.UNSIGNED
+    assert lenient.fragments[1].data == b"TWO" * 30
+    with pytest.raises(SegmentError, match="record 2: not the one the device signed"):
+        opened(PARTS[0] + b"".join(forged) + PARTS[-1], allow_unsigned=True)
+
+
+def test_signature_over_another_content_than_was_encrypted_is_refused() -> None:
+    sealer = SegmentSealer(read_clear(SEGMENT).header, OWNERS)
+    parts = [sealer.preface, sealer.seal_init(b"init")]
+    parts.append(sealer.seal_fragment(b"x", offset_ns=0, duration_ns=1000, is_last=True))
+    sealer._hashes[1] = (bytes(32), sealer._hashes[1][1])
+    footer, _ = sealer.close(DEVICE.sign)
+    with pytest.raises(SegmentError, match="content is not what the device signed"):
+        opened(b"".join([*parts, footer]))
