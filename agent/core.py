@@ -16,13 +16,15 @@ from agent import __version__, arguments
 from agent.challenges import Challenges
 from agent.config import STATE_SCHEMA, Config
 from agent.consent import times
+from agent.consent.envelope import short
 from agent.consent.reasons import DenialReason
 from agent.consent.times import TimeQuality
 from agent.core_operations import CoreOperations
-from agent.device_keys import DeviceKeys, load_or_make, short
+from agent.device_keys import DeviceKeys, load_or_make
 from agent.door import LocalDoor, answer
 from agent.errors import DoorwardError, IntegrityError
 from agent.gate import EndedSession, Gate, Surroundings
+from agent.ledger.checkpoint import origin_of
 from agent.ledger.entry import EntryKind, Stamp
 from agent.ledger.keeper import Keeper
 from agent.ledger.log import Log
@@ -244,11 +246,6 @@ class Core:
             ],
             "cameras": self._recording.status(),
         }
-
-
-def origin_of(device: str) -> str:
-    """The name of a device's ledger in checkpoints and receipts."""
-    return f"doorward/{short(device)}"
 
 
 async def _guarded(work: Coroutine[None, None, None]) -> None:

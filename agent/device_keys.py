@@ -46,11 +46,6 @@ class DeviceKeys:
         return envelope.key_id(self.signing_public)
 
 
-def short(key_id: str) -> str:
-    """A key id as it stands in topics and paths: 32 hex digits."""
-    return key_id.removeprefix("sha256:")[:32]
-
-
 def load_or_make(directory: Path) -> DeviceKeys:
     """The keys in ``directory``, made now if there are none.
 

@@ -16,11 +16,10 @@ from agent import parcel
 from agent.consent import envelope, handshake, times
 from agent.consent.charter import Answers
 from agent.consent.decision import Denial, Grant
-from agent.consent.envelope import PayloadType
+from agent.consent.envelope import PayloadType, short
 from agent.consent.fields import encode_bytes
 from agent.consent.handshake import Answer, Decision, Ended
 from agent.consent.reasons import AgencyReason, DenialReason, for_agency, for_ended
-from agent.device_keys import short
 from agent.errors import DocumentError, DoorwardError, LedgerError, MalformedInput, Refused
 from agent.ledger.entry import EntryKind
 from agent.parcel import Parcel, seal_documents

@@ -121,6 +121,11 @@ def key_id(public: bytes) -> str:
     return "sha256:" + sha256(public).hexdigest()
 
 
+def short(key_id: str) -> str:
+    """A key id as it stands in topics, paths and names of ledgers: its first 32 hex digits."""
+    return key_id.removeprefix("sha256:")[:32]
+
+
 def document_id(payload: bytes) -> str:
     """The id of a document: ``sha256:`` and the hex SHA-256 of its payload bytes."""
     return "sha256:" + sha256(payload).hexdigest()

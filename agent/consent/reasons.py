@@ -37,6 +37,10 @@ class DenialReason(StrEnum):
     NEEDS_ALARM = "needs-alarm"
     UNSUPPORTED = "unsupported"
     TOO_MANY_VIEWERS = "too-many-viewers"
+    VIEWER_GONE = "viewer-gone"
+    NET_LOST = "net-lost"
+    MEDIA_FAILED = "media-failed"
+    CHARTER_CHANGED = "charter-changed"
 
 
 class AgencyReason(StrEnum):

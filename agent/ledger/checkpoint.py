@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from agent.consent.envelope import is_valid_signature
+from agent.consent.envelope import is_valid_signature, short
 from agent.consent.fields import decode_bytes, encode_bytes
 from agent.consent.strict_json import MAX_INTEGER
 from agent.errors import DocumentError, ProofError
@@ -53,6 +53,11 @@ class Checkpoint:
     def text(self) -> str:
         """The three lines that are signed."""
         return f"{self.origin}\n{self.size}\n{encode_bytes(self.root)}\n"
+
+
+def origin_of(device: str) -> str:
+    """The name of a device's ledger in its checkpoints; ``device`` is its key id."""
+    return f"doorward/{short(device)}"
 
 
 def note_key_id(name: str, public: bytes) -> bytes:

@@ -1,1 +1,5 @@
-"""Transport of sealed messages over MQTT and HTTP."""
+"""Sealed messages between agencies and devices: over MQTT 5, and over the device's own HTTPS.
+
+Everything here moves opaque bytes. It holds no key but its TLS keys, opens nothing and decides nothing; an
+attacker who controls it can drop, delay, repeat and count messages, and learns who talks to whom and when.
+"""
