@@ -11,6 +11,7 @@ thread without a word, so none leaves it: the run fails, and with it closed no u
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -63,8 +64,8 @@ def picamera2_camera_present() -> bool:
         return False  # libcamera or its Python binding is missing, or cannot start: no camera to be had.
 
 
-def open_picamera2(number: int) -> Untyped:
-    """Open camera ``number`` with picamera2.
+def open_picamera2(number: int, kind: Untyped = None, **settings: Untyped) -> Untyped:
+    """Open camera ``number`` with picamera2; ``kind`` is the class to make with ``settings``, else Picamera2.
 
     Raises:
         CameraError: picamera2 or the camera is missing, or the camera is in use.
@@ -82,13 +83,21 @@ def open_picamera2(number: int) -> Untyped:
             f"picamera2: no camera number {number}",
             hint="check the ribbon cable; `rpicam-hello --list-cameras` shows what is there",
         )
+    kind = kind or Picamera2
+    device = kind.__new__(kind)
     try:
-        return Picamera2(number)
+        device.__init__(number, **settings)
     except RuntimeError as error:
+        # An object half made keeps its pipe, and a camera that is missing is tried for again and again.
+        device.close()
+        if not device.notifymeread.closed:
+            device.notifymeread.close()
+            os.close(device.notifyme_w)
         raise CameraError(
             f"picamera2: cannot open camera {number}: {error.__cause__ or error}",
             hint="another program may use the camera: stop it",
         ) from error
+    return device
 
 
 class Picamera2Camera:

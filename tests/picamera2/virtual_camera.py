@@ -15,7 +15,7 @@ import libcamera  # type: ignore[import-not-found]
 from picamera2 import Picamera2  # type: ignore[import-not-found]
 from picamera2.allocators.dmaallocator import DmaAllocator  # type: ignore[import-not-found]
 
-from hal.picamera2_camera import EncoderChoice, Picamera2Camera
+from hal.picamera2_camera import EncoderChoice, Picamera2Camera, open_picamera2
 from tests.hal.rig import FPS, LORES, SIZE
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class VirtualPicamera2(Picamera2):  # type: ignore[misc]
 
     camera: Any
 
-    def __init__(self, number: int, unplugged: threading.Event) -> None:
+    def __init__(self, number: int, *, unplugged: threading.Event) -> None:
         self._unplugged = unplugged
         super().__init__(number, allocator=TwoPlaneAllocator())
 
@@ -139,7 +139,7 @@ class VirtualRig:
             fps=FPS,
             lores=LORES,
             encoder=EncoderChoice.SOFTWARE,
-            create=lambda number: VirtualPicamera2(number, self._unplugged),
+            create=lambda number: open_picamera2(number, VirtualPicamera2, unplugged=self._unplugged),
         )
 
     def unplug(self) -> None:
