@@ -266,6 +266,10 @@ class BrokenDisk(QuickFiles):
         self._maybe_fail("rename")
         super().rename(source, target)
 
+    def sync_directory(self, path: Path) -> None:
+        self._maybe_fail("sync_directory")
+        super().sync_directory(path)
+
 
 class ShortWrites(QuickFiles):
     """A disk that takes at most 100 bytes at a time."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.archive.intake import GapReason, Intake
+from agent.archive.intake import Break, GapReason, Idle, Intake
 from agent.archive.muxer import parameter_sets
 from agent.archive.recorder import Recorder
 from agent.archive.segment import Provenance, Recipient, open_segment
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from agent.archive.ring import Ring
     from agent.archive.segment import OpenedSegment
     from agent.archive.writing import ClosedSegment
+    from hal.camera import Packet
 
 
 @pytest.fixture
@@ -161,6 +162,34 @@ def test_writer_that_cannot_keep_up_drops_to_a_key_frame_and_says_so(root: Path,
     assert fragments[-1].start_boot_ns == START_BOOT + 7 * SECOND
 
 
+def test_camera_that_falls_silent_leaves_its_last_gop_on_the_disk(root: Path, ring: Ring) -> None:
+    class Impatient(Intake):
+        def take(self, timeout_s: float) -> Packet | Break | Idle | None:
+            return super().take(timeout_s / 100)
+
+    told = Recorded([], [], [])
+    writer = recorder(ring, told, intake=Impatient())
+    writer.start()
+    for packet in video(1)[:10]:
+        writer.packet(packet)
+    wait_until(lambda: writer.status().gap is GapReason.CAMERA)
+    (segment,) = (opened(path) for path in segment_paths(root))
+    assert segment.provenance is Provenance.SIGNED
+    for packet in video(1, at_s=1):
+        writer.packet(packet)
+    assert writer.stop()
+    assert [gap.end_boot_ns for gap in told.gaps] == [START_BOOT + SECOND]
+
+
+def test_camera_without_key_frames_is_cut_off_before_it_fills_the_memory(root: Path, ring: Ring) -> None:
+    packets = [replace(each, key=each.key and not number) for number, each in enumerate(video(22))]
+    told = record(ring, packets + video(1, at_s=22))
+    first, second = (opened(path) for path in segment_paths(root))
+    assert [len(first.fragments), len(second.fragments)] == [1, 1]
+    assert first.fragments[0].duration_ns >= 20 * SECOND
+    assert [gap.reason for gap in told.gaps] == [GapReason.NO_KEY_FRAME]
+
+
 def test_queue_never_holds_more_than_its_bytes() -> None:
     intake = Intake(max_bytes=10_000)
     key = replace(video(1)[0], annexb=bytes(3_000))
@@ -169,7 +198,7 @@ def test_queue_never_holds_more_than_its_bytes() -> None:
         assert intake.bytes <= 10_000
 
 
-@pytest.mark.parametrize("call", ["create", "write_at", "sync", "rename"])
+@pytest.mark.parametrize("call", ["create", "write_at", "sync", "rename", "sync_directory"])
 def test_failing_disk_costs_a_gap_and_recording_goes_on(root: Path, call: str) -> None:
     disk = BrokenDisk()
     ring = make_ring(root, files=disk)

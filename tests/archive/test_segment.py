@@ -179,6 +179,44 @@ def test_record_marked_last_by_a_forger_is_refused() -> None:
         opened(b"".join([*PARTS[:-3], rechecked(bytes(record))]), allow_unsigned=True)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (slice(0, 4), b"ABCD"),
+        (slice(12, 16), struct.pack(">I", framing.MAX_RECORDS)),
+        (slice(16, 20), struct.pack(">I", 4)),
+        (slice(16, 20), struct.pack(">I", framing.FLAG_INIT)),
+        (slice(32, 36), bytes(4)),
+        (slice(32, 36), struct.pack(">I", framing.MAX_CIPHERTEXT_BYTES + 1)),
+    ],
+)
+def test_record_field_out_of_its_bounds_is_refused(field: slice, value: bytes) -> None:
+    record = bytearray(PARTS[2])
+    record[field] = value
+    with pytest.raises(SegmentError):
+        opened(b"".join([*PARTS[:2], rechecked(bytes(record)), *PARTS[3:]]), allow_unsigned=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"records":[[', b'"records":[3,['),
+        (b'"records":[["', b'"records":[["zz'),
+        (b'"version":0', b'"version":1'),
+        (b'"wraps":"', b'"wraps":"00'),
+    ],
+)
+def test_footer_field_out_of_its_bounds_is_refused(old: bytes, new: bytes) -> None:
+    clear = read_clear(SEGMENT)
+    assert clear.footer is not None
+    payload = clear.footer.payload.replace(old, new, 1)
+    footer = framing.encode_footer(
+        clear.header.segment_id, payload, DEVICE.sign(b"doorward/v0/segment-footer\0" + payload)
+    )
+    with pytest.raises(SegmentError, match="footer"):
+        opened(b"".join([*PARTS[:-1], footer]), allow_unsigned=True)
+
+
 def test_footer_stripped_is_refused_or_labelled() -> None:
     with pytest.raises(SegmentTruncated, match="footer"):
         opened(b"".join(PARTS[:-1]))
