@@ -6,17 +6,15 @@ import random
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from agent.archive.segment import open_segment
 from tests.archive.recording import DAILY, DEVICE_KEY, disk_usage, make_ring, wait_until
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 KILLS = 8
 SEED = 5
 BUDGET = 3 * 2**20
+CHECKOUT = Path(__file__).parents[2]
 
 
 def killed_writer(root: Path, notes: Path, seed: int, after_s: float) -> int:
@@ -31,7 +29,7 @@ def killed_writer(root: Path, notes: Path, seed: int, after_s: float) -> int:
         str(BUDGET),
         str(seed),
     ]
-    with subprocess.Popen(command) as writer:
+    with subprocess.Popen(command, cwd=CHECKOUT) as writer:
         try:
             wait_until(lambda: notes.exists() and notes.stat().st_size > before, 30)
             assert writer.poll() is None

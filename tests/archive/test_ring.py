@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,9 +30,6 @@ from tests.archive.recording import (
     make_ring,
     sealed,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MEGABYTE = 2**20
 
@@ -210,7 +207,9 @@ def test_second_writer_is_refused(tmp_path: Path) -> None:
         "except StorageError as error: print(error)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "archive")]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    answer = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True, timeout=30
+    )
     assert "another process records into it" in answer.stdout
     ring.close()
     make_ring(tmp_path / "archive").close()
