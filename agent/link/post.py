@@ -29,7 +29,7 @@ import socket
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import aiomqtt
 from paho.mqtt.client import topic_matches_sub
@@ -43,12 +43,15 @@ from agent.link.post_settings import LinkState, one_line
 from agent.link.transport import MAX_SEALED_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
+
     from paho.mqtt.client import Client as PahoClient
     from paho.mqtt.client import DisconnectFlags, MQTTMessage
     from paho.mqtt.reasoncodes import ReasonCode
 
     from agent.link.post_settings import MqttSettings
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -79,8 +82,8 @@ class _Client(aiomqtt.Client):
     """One connection. Closes what aiomqtt 2.5 leaves open, hears what it does not pass on.
 
     aiomqtt forgets the socket of a connect that was cancelled, refused or timed out; waits its whole time-out
-    when the post hangs up during the handshake; ignores the reason in a PUBACK; and its queue drops messages
-    silently when full, or has no bound.
+    when the post hangs up during the handshake; ignores the reason in a PUBACK; can lose a cancellation; and
+    its queue drops messages silently when full, or has no bound.
     """
 
     def __init__(self, settings: MqttSettings, identity: str, arrived: Callable[[MQTTMessage], None]) -> None:
@@ -158,6 +161,15 @@ class _Client(aiomqtt.Client):
         """
         await self._ended.wait()
         raise aiomqtt.MqttError(self._why)
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:  # noqa: ASYNC109 - aiomqtt's
+        # Its own uses asyncio.wait_for, which before Python 3.12 swallows a cancellation that comes together
+        # with the result: the task goes on, and who cancelled it waits for ever.
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError as error:
+            raise aiomqtt.MqttError("post: no answer in time") from error
 
     def _on_socket_close(self, client: PahoClient, userdata: Any, sock: Any) -> None:  # noqa: ANN401 - paho's
         super()._on_socket_close(client, userdata, sock)
