@@ -270,7 +270,8 @@ class _Run:
             self._feed.frame(Frame(planes.to_i420(), t_boot_ns))
         if self._controls.take_idr():
             self._encoder.force_key_frame()
-        self._exposed[sensor_ns // _NS_PER_US] = t_boot_ns
+        # Divided as picamera2 does it, as a float: after months of uptime // can give another number.
+        self._exposed[int(sensor_ns / _NS_PER_US)] = t_boot_ns
         while len(self._exposed) > _REMEMBERED:
             del self._exposed[next(iter(self._exposed))]
 

@@ -153,7 +153,8 @@ class _Picture:
 
 def _open(path: Path, uri: str) -> tuple[InputContainer, VideoStream]:
     try:
-        container = av.open(str(path))
+        # Named as a file and held to files: FFmpeg would take `http://…` and playlists out into the network.
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except FileNotFoundError as error:
         raise CameraError(f"{uri}: no such file", hint="give the path of a video file") from error
     except (OSError, ValueError, av.FFmpegError) as error:

@@ -177,3 +177,17 @@ def test_name_with_reserved_characters_is_reached_percent_encoded(tmp_path: Path
     write_clip(tmp_path / "a?b%c.mp4", "libx264", count=4, options=BASELINE)
     info, _ = play(f"file:{tmp_path}/a%3Fb%25c.mp4", 1)
     assert info.name == "a?b%c.mp4"
+
+
+def test_address_in_the_network_is_a_file_that_is_not_there() -> None:
+    with pytest.raises(CameraError, match="no such file"):
+        open_camera("file:http://127.0.0.1:9/clip.mp4").start(Recorder())
+
+
+def test_playlist_leads_nowhere(tmp_path: Path) -> None:
+    playlist = tmp_path / "clip.m3u8"
+    playlist.write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
+    )
+    with pytest.raises(CameraError):
+        open_camera(f"file:{playlist}").start(Recorder())
