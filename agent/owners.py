@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from agent.pairing import PairingCodes
     from agent.trusted_time import TrustedTime
 
-PAIRING_TOPIC = "pairing"
-OWNER = "owner"
-"""Who a pairing comes from, as HPKE binds it: nobody's key is known yet."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
@@ -83,9 +79,9 @@ class Owners:
         """
         opened = sealing.open_(
             SealKind.PAIRING,
-            sender=OWNER,
+            sender=acts.PAIRING_SENDER,
             recipient=self._keys.device,
-            topic=PAIRING_TOPIC,
+            topic=acts.PAIRING_TOPIC,
             private=self._keys.seal,
             sealed=sealed,
         )

@@ -1,4 +1,4 @@
-"""An owner's client: talks to one device through either door, signs acts, holds answers against its memory."""
+"""An owner's client: one device through either door, acts signed, answers held against its memory."""
 
 from __future__ import annotations
 

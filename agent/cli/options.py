@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,12 +96,7 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
 
 def owner_command(command: Callable[P, R]) -> Callable[P, R]:
     """All options of a command that an owner signs with a daily key."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        return command(*args, **kwargs)
-
-    return door_options(key_options(wrapped))
+    return door_options(key_options(command))
 
 
 @contextmanager

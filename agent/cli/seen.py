@@ -72,6 +72,10 @@ class SeenFile:
         """What is known of a device, or None."""
         return self._memories.get(device)
 
+    def items(self) -> list[tuple[str, Memory]]:
+        """Every device this client knows, by id."""
+        return list(self._memories.items())
+
     def remember(self, device: str, memory: Memory) -> None:
         """Keep it, durably.
 

@@ -197,7 +197,7 @@ class Charter:
 
 def _daily(value: object, where: str) -> DailyKey:
     fields = Fields(value, where)
-    key = DailyKey(fields.text("label", max_chars=60), fields.key("signing"), fields.key("archive"))
+    key = DailyKey(fields.text("label", max_chars=60), fields.key("signing"), fields.seal_key("archive"))
     fields.done()
     return key
 
@@ -207,7 +207,7 @@ def _owner(value: object, where: str) -> Owner:
     owner = Owner(
         fields.text("name", max_chars=60),
         fields.key("root"),
-        fields.key("recovery"),
+        fields.seal_key("recovery"),
         fields.items("daily", _daily, most=16),
     )
     fields.done()
@@ -226,7 +226,7 @@ def _agency(value: object, where: str) -> Agency:
     agency = Agency(
         fields.text("name", max_chars=100),
         fields.key("signing"),
-        fields.key("seal"),
+        fields.seal_key("seal"),
         fields.choice("answers", Answers),
         fields.integer("max_seconds", 1, 30 * DAY_S),
     )
@@ -426,6 +426,11 @@ def to_json(charter: Charter) -> dict[str, object]:
     if charter.post is not None:
         value["post"] = {"host": charter.post.host, "port": charter.post.port}
     return value
+
+
+def payload_of(charter: Charter) -> bytes:
+    """The bytes that owners sign; `parse` reads an equal charter from them, but for ids that follow."""
+    return strict_json.dumps(to_json(charter))
 
 
 def owner_json(owner: Owner) -> dict[str, object]:

@@ -220,14 +220,16 @@ def _household_checks(
     conditions: Conditions,
     now: Interval | None,
 ) -> _Checks:
-    """What must hold whatever tokens there are."""
-    yield "the ledger can record it", conditions.ledger_durable, DenialReason.LEDGER_UNAVAILABLE
+    """What must hold whatever tokens there are.
+
+    The operator's own mistakes come first: they are answered in clear words, and whether they are must not
+    depend on what an agency may not know (shutter, block, boot, rules, ledger).
+    """
     yield (
         "the charter knows the agency",
         charter.agency(request.agency) is not None and request.household == charter.household,
         DenialReason.UNKNOWN_AGENCY,
     )
-    yield "the agency is not blocked", request.agency not in state.blocked, DenialReason.AGENCY_BLOCKED
     yield (
         "the device knows the time",
         now is not None and now.quality is not TimeQuality.UNTRUSTED,
@@ -240,6 +242,8 @@ def _household_checks(
         request.badge.not_before_ns <= now.earliest_ns and now.latest_ns < request.badge.not_after_ns,
         DenialReason.BADGE_EXPIRED,
     )
+    # A request from the future is refused only if it surely is one: its asker's clock is as good as ours, and
+    # to be early gives nobody anything.
     yield (
         "the request is fresh",
         request.issued_at_ns <= now.latest_ns
@@ -251,13 +255,15 @@ def _household_checks(
         request.device == conditions.device and _is_here(charter, request.camera, conditions),
         DenialReason.UNKNOWN_CAMERA,
     )
+    yield "live is what is asked", request.mode is Mode.LIVE, DenialReason.UNSUPPORTED
+    yield "the ledger can record it", conditions.ledger_durable, DenialReason.LEDGER_UNAVAILABLE
+    yield "the agency is not blocked", request.agency not in state.blocked, DenialReason.AGENCY_BLOCKED
     yield "the shutter is open", state.shutter is ShutterState.OPEN, DenialReason.SHUTTER_CLOSED
     yield (
         "somebody confirmed the ledger since boot",
         conditions.confirmed_since_boot,
         DenialReason.UNCONFIRMED_SINCE_BOOT,
     )
-    yield "live is what is asked", request.mode is Mode.LIVE, DenialReason.UNSUPPORTED
     situation = _situation(request, conditions)
     for rule in charter.rules:
         if not rule.when.holds(situation):

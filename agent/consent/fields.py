@@ -25,12 +25,34 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEY_BYTES: Final = 32
+_SHOWN: Final = 60
+"""How much of what was found a message repeats, in characters."""
+
 MAX_LIST: Final = 256
 MAX_CORNERS: Final = 64
 MIN_CORNERS: Final = 3
 _KEY_ID: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 _MISSING: Final = object()
+_SIGN_BIT: Final = 0x80
+_X25519_SMALL_ORDER: Final = frozenset(
+    bytes.fromhex(u)
+    for u in (
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    )
+)
+"""u coordinates of small order (RFC 7748 section 6.1 refuses what they lead to): nothing seals to them."""
+
+
+def show(value: object) -> str:
+    """A value as messages repeat it: one line, cut short, no control characters."""
+    return repr(value)[:_SHOWN]
 
 
 def encode_bytes(data: bytes) -> str:
@@ -63,7 +85,7 @@ class Fields:
         self._where = where
 
     def _fail(self, name: str, got: object, expected: str) -> NoReturn:
-        shown = "nothing" if got is _MISSING else repr(got)[:60]
+        shown = "nothing" if got is _MISSING else show(got)
         raise DocumentError(f"{self._where}.{name} (got {shown}, expected {expected})")
 
     def _take(self, name: str) -> object:
@@ -125,9 +147,20 @@ class Fields:
 
     def key(self, name: str) -> bytes:
         """A raw 32-byte public key."""
-        data = self.data(name, max_bytes=KEY_BYTES)
-        if len(data) != KEY_BYTES:
-            self._fail(name, f"{len(data)} bytes", f"{KEY_BYTES} bytes")
+        return self.fixed(name, KEY_BYTES)
+
+    def seal_key(self, name: str) -> bytes:
+        """A raw X25519 public key that something can be sealed to."""
+        key = self.key(name)
+        if key[:-1] + bytes([key[-1] & ~_SIGN_BIT]) in _X25519_SMALL_ORDER:
+            self._fail(name, encode_bytes(key), "a usable X25519 key")
+        return key
+
+    def fixed(self, name: str, size: int) -> bytes:
+        """Exactly ``size`` bytes in canonical base64."""
+        data = self.data(name, max_bytes=size)
+        if len(data) != size:
+            self._fail(name, f"{len(data)} bytes", f"{size} bytes")
         return data
 
     def data(self, name: str, *, max_bytes: int) -> bytes:
@@ -147,9 +180,8 @@ class Fields:
     def choice(self, name: str, kind: type[E]) -> E:
         """One word of a closed vocabulary."""
         value = self._take(name)
-        words = ", ".join(str(word) for word in kind)
-        if not isinstance(value, str) or value not in {str(word) for word in kind}:
-            self._fail(name, value, f"one of {words}")
+        if not isinstance(value, str) or value not in set(kind):
+            self._fail(name, value, f"one of {', '.join(kind)}")
         return kind(value)
 
     def items(self, name: str, parse: Callable[[object, str], T], *, most: int = MAX_LIST) -> tuple[T, ...]:
@@ -176,21 +208,31 @@ class Fields:
             DocumentError: A field nobody knows; it could mean a limit that we would ignore.
         """
         if self._left:
-            unknown = ", ".join(sorted(self._left))
-            raise DocumentError(f"{self._where}: unknown field {unknown[:80]}")
+            raise DocumentError(f"{self._where}: unknown field {show(min(self._left))}")
+
+
+def choice_item(kind: type[E]) -> Callable[[object, str], E]:
+    """How to read an item of a list of words of a closed vocabulary."""
+
+    def item(value: object, where: str) -> E:
+        if not isinstance(value, str) or value not in set(kind):
+            raise DocumentError(f"{where} (got {show(value)}, expected one of {', '.join(kind)})")
+        return kind(value)
+
+    return item
 
 
 def name_item(value: object, where: str) -> str:
     """An item of a list of short names."""
     if not isinstance(value, str) or not _NAME.match(value):
-        raise DocumentError(f"{where} (got {value!r}, expected a short name of a-z, 0-9, - and _)")
+        raise DocumentError(f"{where} (got {show(value)}, expected a short name of a-z, 0-9, - and _)")
     return value
 
 
 def key_id_item(value: object, where: str) -> str:
     """An item of a list of key or document ids."""
     if not isinstance(value, str) or not _KEY_ID.match(value):
-        raise DocumentError(f"{where} (got {str(value)[:40]!r}, expected sha256: and 64 hex digits)")
+        raise DocumentError(f"{where} (got {show(value)}, expected sha256: and 64 hex digits)")
     return value
 
 
@@ -208,7 +250,7 @@ def polygon_item(value: object, where: str) -> Polygon:
     corners = []
     for corner in value:
         if not isinstance(corner, list) or len(corner) != 2 or any(type(at) is not int for at in corner):  # noqa: PLR2004 - x and y
-            raise DocumentError(f"{where}: not a corner (got {corner!r}, expected [x, y])")
+            raise DocumentError(f"{where}: not a corner (got {show(corner)}, expected [x, y])")
         x, y = corner
         if not (0 <= x <= COORDINATE_MAX and 0 <= y <= COORDINATE_MAX):
             raise DocumentError(f"{where}: corner outside the picture (got {corner}, expected 0..10000)")

@@ -237,8 +237,8 @@ def verify_request(data: bytes, agency: Agency) -> Request:
         tokens=fields.items("tokens", key_id_item, most=16),
         issued_at_ns=fields.time("issued_at"),
         expires_at_ns=fields.time("expires_at"),
-        nonce=fields.data("nonce", max_bytes=NONCE_BYTES),
-        reply_key=fields.key("reply_key"),
+        nonce=fields.fixed("nonce", NONCE_BYTES),
+        reply_key=fields.seal_key("reply_key"),
     )
     fields.done()
     _check_lifetime(request.issued_at_ns, request.expires_at_ns, MAX_REQUEST_NS, "request")
@@ -266,8 +266,8 @@ def verify_offer(data: bytes, agency: Agency) -> Offer:
         sdp=fields.multiline("sdp", max_chars=sdp.MAX_CHARS),
         issued_at_ns=fields.time("issued_at"),
         expires_at_ns=fields.time("expires_at"),
-        nonce=fields.data("nonce", max_bytes=NONCE_BYTES),
-        reply_key=fields.key("reply_key"),
+        nonce=fields.fixed("nonce", NONCE_BYTES),
+        reply_key=fields.seal_key("reply_key"),
     )
     fields.done()
     _check_lifetime(offer.issued_at_ns, offer.expires_at_ns, MAX_OFFER_NS, "offer")

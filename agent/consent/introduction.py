@@ -61,7 +61,7 @@ def verify_card(data: bytes) -> Card:
     fields.constant("from", own_id)
     fields.constant("to", "anyone")
     fields.key("signing")
-    card = Card(fields.text("name", max_chars=100), signing, fields.key("seal"))
+    card = Card(fields.text("name", max_chars=100), signing, fields.seal_key("seal"))
     fields.done()
     return card
 
@@ -194,7 +194,7 @@ def _decider(value: object, where: str) -> Decider:
 
 def _introduced(value: object, where: str) -> IntroducedDevice:
     fields = Fields(value, where)
-    introduced = IntroducedDevice(Device(fields.name("name"), fields.key("signing")), fields.key("seal"))
+    introduced = IntroducedDevice(Device(fields.name("name"), fields.key("signing")), fields.seal_key("seal"))
     fields.done()
     return introduced
 

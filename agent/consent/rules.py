@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from agent.consent.fields import Fields, key_id_item
+from agent.consent.fields import Fields, choice_item, key_id_item
 from agent.errors import DocumentError
 
 UNLIMITED: Final = 2**31
@@ -140,24 +140,12 @@ class Rule:
         return value
 
 
-def _purpose(value: object, where: str) -> PurposeKind:
-    if value not in {str(kind) for kind in PurposeKind}:
-        raise DocumentError(f"{where} (got {value!r}, expected incident, standing or drill)")
-    return PurposeKind(str(value))
-
-
-def _mode(value: object, where: str) -> Mode:
-    if value not in {str(kind) for kind in Mode}:
-        raise DocumentError(f"{where} (got {value!r}, expected live or footage)")
-    return Mode(str(value))
-
-
 def _when(value: object, where: str) -> When:
     fields = Fields(value, where)
     when = When(
         fields.items("agencies", key_id_item, most=64) if fields.has("agencies") else (),
-        fields.items("purposes", _purpose, most=3) if fields.has("purposes") else (),
-        fields.items("modes", _mode, most=2) if fields.has("modes") else (),
+        fields.items("purposes", choice_item(PurposeKind), most=3) if fields.has("purposes") else (),
+        fields.items("modes", choice_item(Mode), most=2) if fields.has("modes") else (),
         fields.boolean("alarm") if fields.has("alarm") else None,
     )
     fields.done()

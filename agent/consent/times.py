@@ -46,10 +46,11 @@ def parse(text: str, where: str) -> int:
         moment = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
     except ValueError as error:
         raise DocumentError(f"{where} (got {text!r}, which does not exist)") from error
-    return round((moment - _EPOCH).total_seconds()) * SECOND_NS
+    return (moment - _EPOCH) // dt.timedelta(seconds=1) * SECOND_NS
 
 
 def written(utc_ns: int) -> str:
     """The moment as documents write it; fractions of a second are cut off."""
     moment = _EPOCH + dt.timedelta(seconds=utc_ns // SECOND_NS)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime: it writes years before 1000 with less than four digits.
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

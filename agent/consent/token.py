@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.consent import envelope, strict_json, times
 from agent.consent.envelope import PayloadType
-from agent.consent.fields import Fields, encode_bytes, key_id_item, name_item
+from agent.consent.fields import Fields, choice_item, encode_bytes, key_id_item, name_item
 from agent.consent.rules import Mode, PurposeKind
 from agent.consent.view import Redaction
 from agent.errors import DocumentError, SignatureError
@@ -128,7 +128,7 @@ class Scope:
             not_before_ns=fields.time("not_before"),
             not_after_ns=fields.time("not_after"),
             areas=fields.items("areas", name_item, most=64) if fields.has("areas") else (),
-            redaction=frozenset(fields.items("redaction", _redaction, most=2))
+            redaction=frozenset(fields.items("redaction", choice_item(Redaction), most=2))
             if fields.has("redaction")
             else frozenset(),
             max_height=number("max_height", 1, LARGEST_HEIGHT, SMALLEST_HEIGHT),
@@ -163,12 +163,6 @@ class Scope:
             "viewers": self.viewers,
             "needs_alarm": self.needs_alarm,
         }
-
-
-def _redaction(value: object, where: str) -> Redaction:
-    if value not in {str(kind) for kind in Redaction}:
-        raise DocumentError(f"{where} (got {value!r}, expected faces or moving_outside_area)")
-    return Redaction(str(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +220,7 @@ def parse(payload: bytes) -> Token:
         scope=fields.record("scope", Scope.parse),
         terms=fields.record("terms", Terms.parse),
         epoch=fields.integer("epoch", 0, 2**31),
-        nonce=fields.data("nonce", max_bytes=NONCE_BYTES),
+        nonce=fields.fixed("nonce", NONCE_BYTES),
     )
     fields.done()
     return token
@@ -313,7 +307,7 @@ def verify_revocation(data: bytes, charter: Charter) -> Revocation:
         household=household,
         token=fields.key_id("token") if fields.has("token") else None,
         agency=fields.key_id("agency") if fields.has("agency") else None,
-        nonce=fields.data("nonce", max_bytes=NONCE_BYTES),
+        nonce=fields.fixed("nonce", NONCE_BYTES),
     )
     fields.done()
     if revocation.household != charter.household:

@@ -1,0 +1,96 @@
+"""``doorward status``: how the device is, at a glance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from agent.cli import words
+from agent.cli.options import door_options, json_option, opened
+from agent.operations import Operation
+
+MS = 1_000_000
+
+
+@click.command()
+@door_options
+@json_option
+def status(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
+    """Show whether it records, who watches, and what is wrong with what to do about it."""
+    with opened(options) as client:
+        found, _ = client.door.call(Operation.STATUS)
+    if options["as_json"]:
+        words.print_json(found)
+        return
+    for line in _lines(found):
+        click.echo(line)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"device     {words.fingerprint(found['device'])}  (doorward {found['version']})"]
+    if found["paired"]:
+        owners, agencies = ", ".join(found["owners"]), ", ".join(found["agencies"]) or "none"
+        lines.append(f"household  charter version {found['charter_version']}, owners: {owners}")
+        lines.append(f"agencies   {agencies}")
+    else:
+        lines.append("household  none: not paired, nothing is recorded")
+        lines.append("           hint: doorward pair --code CODE (a new code: doorward pair --new-code)")
+    lines += _time(found["time"])
+    for camera in found["cameras"]:
+        lines += _camera(camera, paired=found["paired"])
+    lines += _sharing(found)
+    return lines
+
+
+def _time(time: dict[str, Any]) -> list[str]:
+    if time["utc"] is None:
+        return [
+            "time       untrusted: recording goes on, sharing waits",
+            "           hint: any signed act of an owner tells the device the time",
+        ]
+    return [f"time       {time['utc']} ({time['quality']}, within {time['bound_ms'] / 1000:.1f} s)"]
+
+
+def _camera(camera: dict[str, Any], *, paired: bool) -> list[str]:
+    state = "recording" if camera["recording"] else "not recording"
+    what = camera["what"] or camera["uri"]
+    lines = [f"camera     {camera['name']}: {state} ({what})"]
+    if camera["problem"] and paired:
+        lines.append(f"           problem: {camera['problem']} (tried {camera['attempts']} times)")
+        if camera["hint"]:
+            lines.append(f"           hint: {camera['hint']}")
+    if camera["gap"]:
+        lines.append(f"           nothing is recorded now: {camera['gap']}")
+    if camera["archive_problem"]:
+        lines.append(f"           archive: {camera['archive_problem']}")
+    if camera["note"]:
+        lines.append(f"           note: {camera['note']}")
+    lines += [f"           set aside: {each}" for each in camera["set_aside"]]
+    used, budget = words.size(camera["used_bytes"]), words.size(camera["budget_bytes"])
+    oldest = camera["oldest_ms"]
+    since = f", since {words.local_time(oldest * MS)}" if oldest else ""
+    lines.append(f"           archive: {used} of {budget}, {camera['segments']} segments{since}")
+    return lines
+
+
+def _sharing(found: dict[str, Any]) -> list[str]:
+    ledger = found["ledger"]
+    lines = []
+    if ledger["trouble"]:
+        lines.append(f"ledger     {ledger['size']} entries; TROUBLE: {ledger['trouble']}; sharing is stopped")
+    else:
+        lines.append(f"ledger     {ledger['size']} entries")
+    if found["paired"] and not ledger["confirmed_since_boot"]:
+        lines.append("sharing    waits: nobody has confirmed the ledger since the device started")
+        lines.append("           hint: any signed act of an owner confirms it")
+    elif found["shutter"] == "closed":
+        lines.append("sharing    stopped: the privacy shutter is closed")
+    if not found["net"]:
+        lines.append("network    its process is down and is being started again; recording goes on")
+    for watching in found["watching"]:
+        left = words.length(watching["seconds_left"])
+        lines.append(f"WATCHING   {watching['operator']}, {watching['camera']}, {left} left")
+    if not found["watching"]:
+        lines.append("watching   nobody")
+    return lines
