@@ -172,11 +172,12 @@ def _walk(
         checks = _owner_checks(request, charter, conditions)
         failed = _first_failure(checks, "household", note)
         return Denial(failed) if failed else _owner_grant(request)
+    if now is None:
+        note(Step("the device knows the time", False, DenialReason.TIME_UNTRUSTED, "household"))
+        return Denial(DenialReason.TIME_UNTRUSTED)
     failed = _first_failure(_household_checks(request, charter, state, conditions, now), "household", note)
     if failed:
         return Denial(failed)
-    if now is None:  # unreachable after the checks above, and denied all the same
-        return Denial(DenialReason.TIME_UNTRUSTED)
     return _by_token(request, charter, tokens, state, conditions, now, note)
 
 
@@ -218,7 +219,7 @@ def _household_checks(
     charter: Charter,
     state: Standing,
     conditions: Conditions,
-    now: Interval | None,
+    now: Interval,
 ) -> _Checks:
     """What must hold whatever tokens there are.
 
@@ -232,11 +233,9 @@ def _household_checks(
     )
     yield (
         "the device knows the time",
-        now is not None and now.quality is not TimeQuality.UNTRUSTED,
+        now.quality is not TimeQuality.UNTRUSTED,
         DenialReason.TIME_UNTRUSTED,
     )
-    if now is None:
-        return
     yield (
         "the operator's badge is valid",
         request.badge.not_before_ns <= now.earliest_ns and now.latest_ns < request.badge.not_after_ns,
@@ -373,10 +372,8 @@ def _token_checks(
 def _areas(request: Request, charter: Charter, token: Token) -> tuple[Polygon, ...]:
     """The polygons of the areas that were asked for (or all of the token's), where the token names them."""
     camera = charter.camera(request.camera)
-    if camera is None:
-        return ()
     names = [name for name in token.scope.areas if not request.areas or name in request.areas]
-    polygons = [camera.area(name) for name in names]
+    polygons = [camera.area(name) for name in names] if camera else []
     return tuple(polygon for polygon in polygons if polygon is not None)
 
 
