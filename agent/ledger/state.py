@@ -196,7 +196,7 @@ def _session_start(state: State, index: int, entry: Entry) -> None:
     session = fields.text("session", max_chars=40)
     agency = fields.key_id("agency") if fields.has("agency") else None
     if fields.has("nonce"):
-        nonce = fields.data("nonce", max_bytes=token.NONCE_BYTES)
+        nonce = fields.fixed("nonce", token.NONCE_BYTES)
         _remember(state, nonce, fields.key_id("offer_id"))
     if used is not None:
         if used not in state.tokens:
