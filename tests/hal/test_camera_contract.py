@@ -50,7 +50,7 @@ def session(rig: Rig) -> Session:
         seen.wait_packets(10)
         asked_after = len(seen.packets)
         camera.request_idr()
-        seen.wait_packets(40)
+        seen.wait_packets(34)
         info = camera.info()
     finally:
         camera.stop()
