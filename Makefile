@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help run test demo test-picamera2 bench lock clean
+.PHONY: help run test demo test-picamera2 lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "Doorward: make TARGET\n"} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -34,9 +34,6 @@ test: $(VENV)/.test ## Run every check: ruff, mypy, import contracts, tests
 
 test-picamera2: $(VENV)/.test ## Run the camera contract over the real picamera2 (builds libcamera once, minutes)
 	@tests/picamera2/run.sh
-
-bench: $(VENV)/.test ## Run the benchmarks (ONLY=name for one)
-	@exec $(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 lock: ## Resolve the locks anew from pyproject.toml (needs the network)
 	$(PYTHON) -m venv $(VENV)-lock
