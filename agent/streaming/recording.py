@@ -1,6 +1,7 @@
 """Keeping what was received, as it was received: access units into an MP4 file, nothing encoded again.
 
-The file is fragmented (ISO/IEC 14496-12), so that what was written before a crash can still be played.
+The file is fragmented (ISO/IEC 14496-12) and written through, so what came before a crash still plays, up to
+the last complete GOP.
 """
 
 from __future__ import annotations

@@ -144,7 +144,8 @@ def test_a_permit_whose_time_is_up_gets_no_further_unit_and_takes_the_pipeline_w
         assert bench.pipeline.ended
         bench.frame()
     assert delivered_at
-    assert delivered_at[-1] <= ending.ends_boot_ns + 1_000_000  # the call itself, on a busy machine
+    # From the last look at the clock to here a busy machine may stop us, but not for a frame.
+    assert delivered_at[-1] <= ending.ends_boot_ns + 33_000_000
     assert bench.failures == []
 
 
