@@ -35,7 +35,7 @@ from agent.consent.decision import (
 from agent.consent.fields import encode_bytes
 from agent.consent.reasons import DenialReason
 from agent.consent.times import SECOND_NS
-from agent.errors import LedgerError, Refused
+from agent.errors import DocumentError, LedgerError, Refused
 from agent.ledger.entry import EntryKind
 from agent.permit import Audience, Permit
 
@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     from agent.consent.token import Token
     from agent.consent.view import Redaction, View
     from agent.ledger.keeper import Keeper
+    from agent.ledger.state import State
     from agent.trusted_time import TrustedTime
 
+_NO_TOKEN: Final = Denial(DenialReason.NO_TOKEN)
 TICK_S: Final = 0.25
 """How often running sessions are decided anew while nothing says that something changed."""
 
@@ -132,34 +134,57 @@ class Gate:
 
     def decide(self, request: Request) -> Decision:
         """What the answer to ``request`` would be now, under any token at hand."""
-        return decide(
+        state = self._keeper.state
+        tokens, taken = self._tokens(state)
+        decision = decide(
             request,
-            charter=self._keeper.state.charter,
-            tokens=self._keeper.state.live_tokens(),
-            state=self._keeper.state.standing,
-            conditions=self._conditions(None),
+            charter=state.charter,
+            tokens=tokens,
+            state=state.standing,
+            conditions=self._conditions(state, None),
             now=self._time.now(self._boot_ns()),
         )
+        return taken if taken and decision == _NO_TOKEN else decision
 
     def explain(self, request: Request) -> tuple[Decision, tuple[Step, ...]]:
         """The same with every rule that was looked at. For owners only."""
-        return explain(
+        state = self._keeper.state
+        tokens, taken = self._tokens(state)
+        decision, steps = explain(
             request,
-            charter=self._keeper.state.charter,
-            tokens=self._keeper.state.live_tokens(),
-            state=self._keeper.state.standing,
-            conditions=self._conditions(None),
+            charter=state.charter,
+            tokens=tokens,
+            state=state.standing,
+            conditions=self._conditions(state, None),
             now=self._time.now(self._boot_ns()),
         )
+        if taken and decision == _NO_TOKEN:
+            step = Step("no owner has taken it away", holds=False, reason=taken.reason, subject="household")
+            return taken, (*steps, step)
+        return decision, steps
 
-    def _conditions(self, running: Session | None) -> Conditions:
+    def _tokens(self, state: State) -> tuple[list[Token], Denial | None]:
+        """The tokens that no restraint binds, and the reason of one that binds others."""
+        free, taken = [], None
+        for token in state.live_tokens():
+            restraint = self._restraint(token.id, token.agency)
+            if restraint is None:
+                free.append(token)
+            else:
+                taken = Denial(restraint.reason)
+        return free, taken
+
+    def _restraint(self, token: str, agency: str) -> Restraint | None:
+        return next((each for each in self._restraints if each.binds(token, agency)), None)
+
+    def _conditions(self, state: State, running: Session | None) -> Conditions:
         """Conditions at this moment; for a running session without that session."""
         others = [session for session in self._sessions.values() if session is not running]
         viewers: dict[str, int] = {}
         for session in others:
             viewers[session.token] = viewers.get(session.token, 0) + 1
         around = self._surroundings()
-        state = self._keeper.state
+        elapsed_ns = self._boot_ns() - running.began_boot_ns if running else None
         confirmed = state.confirmed_since_boot or (
             state.charter is not None and state.charter.rollback is Rollback.WARN
         )
@@ -173,33 +198,23 @@ class Gate:
             viewers=viewers,
             viewers_at_once=len(others),
             most_viewers=around.most_viewers,
-            running=running is not None,
+            elapsed_seconds=elapsed_ns // SECOND_NS if elapsed_ns is not None else None,
         )
 
-    def _decide_offer(self, request: Request, token: Token, running: Session | None) -> Decision:
-        restrained = [each for each in self._restraints if each.binds(token.id, token.agency)]
-        if restrained:
-            return Denial(restrained[0].reason)
+    def _decide_offer(self, request: Request, token: str, running: Session | None) -> Decision:
+        restraint = self._restraint(token, request.agency)
+        if restraint is not None:
+            return Denial(restraint.reason)
+        state = self._keeper.state
+        held = state.tokens.get(token)
         return decide(
             request,
-            charter=self._keeper.state.charter,
-            tokens=[token],
-            state=self._standing_without(running),
-            conditions=self._conditions(running),
+            charter=state.charter,
+            tokens=[held.token] if held else [],
+            state=_without(state, running),
+            conditions=self._conditions(state, running),
             now=self._time.now(self._boot_ns()),
         )
-
-    def _standing_without(self, running: Session | None) -> Standing:
-        """The state as if the running session had not been charged yet."""
-        standing = self._keeper.state.standing
-        if running is None:
-            return standing
-        charged = self._keeper.state.sessions.get(running.permit.number)
-        usage = standing.usage.get(running.token, Usage())
-        if charged is None:
-            return standing
-        without = Usage(usage.sessions - 1, usage.seconds - charged.seconds)
-        return replace(standing, usage={**standing.usage, running.token: without})
 
     # Beginning
 
@@ -213,21 +228,25 @@ class Gate:
             LedgerError: The start could not be made durable. Nothing may be shown.
         """
         async with self._opening:
-            token = self._token_for(offer)
-            decision = self._decide_offer(request, token, None)
+            self._notice_jump()
+            if not self._accepts_terms(offer):
+                # No such token, or other terms than the owners signed: the same to whoever asks.
+                raise Refused("denied", reason=DenialReason.NO_TOKEN)
+            decision = self._decide_offer(request, offer.token, None)
             if isinstance(decision, Denial):
                 raise Refused("denied", reason=decision.reason)
             session = secrets.token_hex(4)
             began = self._boot_ns()
-            number = await asyncio.to_thread(
-                self._keeper.record,
-                EntryKind.SESSION_START,
-                _start_body(request, offer, offer_envelope, session, decision),
-            )
+            body = _start_body(request, offer, offer_envelope, session, decision)
+            try:
+                number = await asyncio.to_thread(self._keeper.record, EntryKind.SESSION_START, body)
+            except DocumentError as error:
+                # The token went, or the offer's nonce was used, since it was looked at.
+                raise Refused("denied", reason=DenialReason.NO_TOKEN) from error
             permit = self._permit(number, session, request, decision, began)
-            running = Session(permit, request, offer, token.id, began)
+            running = Session(permit, request, offer, offer.token, began)
             # The world may have changed while the disk was busy: decide once more, as for a running session.
-            again = self._decide_offer(request, token, running)
+            again = self._decide_offer(request, offer.token, running)
             if isinstance(again, Denial) or again.view != permit.view:
                 reason = again.reason if isinstance(again, Denial) else DenialReason.OUTSIDE_SCOPE
                 await self._record_end(number, 0, 0, 0, reason)
@@ -236,12 +255,9 @@ class Gate:
             self._changed.set()
             return permit
 
-    def _token_for(self, offer: Offer) -> Token:
+    def _accepts_terms(self, offer: Offer) -> bool:
         held = self._keeper.state.tokens.get(offer.token)
-        if held is None or held.token.terms != offer.terms:
-            # No such token, or other terms than the owners signed: the same to whoever asks.
-            raise Refused("denied", reason=DenialReason.NO_TOKEN)
-        return held.token
+        return held is not None and held.token.terms == offer.terms
 
     def _permit(
         self, number: int, session: str, request: Request, grant: Grant, began_boot_ns: int
@@ -281,21 +297,31 @@ class Gate:
 
     def reconsider(self) -> None:
         """Decide every running session anew and end those that no longer stand."""
+        self._notice_jump()
         now_boot_ns = self._boot_ns()
         for session in self.sessions():
             if now_boot_ns >= session.permit.ends_boot_ns:
                 self.end(session.permit.number, DenialReason.TOKEN_EXPIRED)
                 continue
-            held = self._keeper.state.tokens.get(session.token)
-            if held is None:
-                self.end(session.permit.number, DenialReason.NO_TOKEN)
-                continue
-            decision = self._decide_offer(session.request, held.token, session)
+            decision = self._decide_offer(session.request, session.token, session)
             if isinstance(decision, Denial):
                 self.end(session.permit.number, decision.reason)
             elif decision.view != session.permit.view:
                 # A narrower view is a new session: nothing of the old one may linger in an encoder.
                 self.end(session.permit.number, DenialReason.OUTSIDE_SCOPE)
+            else:
+                self._shorten(session, now_boot_ns + decision.seconds * SECOND_NS)
+
+    def _shorten(self, session: Session, ends_boot_ns: int) -> None:
+        """Let it end sooner, if less time is left than when it began; never later."""
+        if ends_boot_ns < session.permit.ends_boot_ns:
+            permit = replace(session.permit, ends_boot_ns=ends_boot_ns)
+            self._sessions[permit.number] = replace(session, permit=permit)
+
+    def _notice_jump(self) -> None:
+        """A clock that contradicts itself was wrong, before or now: whatever was decided by it ends."""
+        if self._time.jumped(self._boot_ns()):
+            self.end_all(DenialReason.TIME_UNTRUSTED)
 
     def end(self, number: int, reason: DenialReason) -> None:
         """End a session now. When this returns, `live` says no. Harmless if it has ended."""
@@ -363,6 +389,17 @@ class Gate:
         if not ends:
             return 0.0
         return max(0.0, min(TICK_S, (min(ends) - self._boot_ns()) / SECOND_NS))
+
+
+def _without(state: State, running: Session | None) -> Standing:
+    """The standing as if the running session had not been charged yet."""
+    standing = state.standing
+    charged = state.sessions.get(running.permit.number) if running else None
+    if running is None or charged is None:
+        return standing
+    usage = standing.usage[running.token]
+    without = Usage(usage.sessions - 1, usage.seconds - charged.seconds)
+    return replace(standing, usage={**standing.usage, running.token: without})
 
 
 def _start_body(

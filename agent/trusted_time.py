@@ -45,6 +45,7 @@ class TrustedTime:
         self._plausible = plausible
         self._anchor: _Anchor | None = None
         self._floor_ns = 0
+        self._last: tuple[int, Interval] | None = None  # what `jumped` saw
 
     def raise_floor(self, utc_ns: int) -> None:
         """No time before ``utc_ns`` is believed again."""
@@ -93,6 +94,22 @@ class TrustedTime:
                 earliest = max(interval.earliest_ns, self._floor_ns)
                 return Interval(earliest, interval.latest_ns, interval.quality)
         return None
+
+    def jumped(self, boot_ns: int) -> bool:
+        """Whether what is known at ``boot_ns`` contradicts what was known when this was last asked."""
+        now, last = self.now(boot_ns), self._last
+        if now is None:
+            return False
+        self._last = boot_ns, now
+        if last is None:
+            return False
+        then, before = last
+        elapsed = boot_ns - then
+        drift = elapsed * DRIFT_PPM // 1_000_000
+        return (
+            now.latest_ns < before.earliest_ns + elapsed - drift
+            or before.latest_ns + elapsed + drift < now.earliest_ns
+        )
 
     def _by_ntp(self) -> Interval | None:
         reading = self._plausible()

@@ -77,12 +77,12 @@ class Conditions:
     viewers: Mapping[str, int] = field(default_factory=dict)  # by token id
     viewers_at_once: int = 0  # all agencies' permits
     most_viewers: int = 0
-    running: bool = False  # a session under this request has begun: the request may lapse meanwhile
+    elapsed_seconds: int | None = None  # of a running session, whole ones; its request may lapse meanwhile
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Yes: what may be shown, under which token, for how long at most."""
+    """Yes: what may be shown, under which token, for how long at most (still, of a running session)."""
 
     view: View
     seconds: int
@@ -173,7 +173,14 @@ def _walk(
         failed = _first_failure(checks, "household", note)
         return Denial(failed) if failed else _owner_grant(request)
     if now is None:
-        note(Step("the device knows the time", False, DenialReason.TIME_UNTRUSTED, "household"))
+        note(
+            Step(
+                "the device knows the time",
+                holds=False,
+                reason=DenialReason.TIME_UNTRUSTED,
+                subject="household",
+            )
+        )
         return Denial(DenialReason.TIME_UNTRUSTED)
     failed = _first_failure(_household_checks(request, charter, state, conditions, now), "household", note)
     if failed:
@@ -246,7 +253,7 @@ def _household_checks(
     yield (
         "the request is fresh",
         request.issued_at_ns <= now.latest_ns
-        and (conditions.running or now.latest_ns < request.expires_at_ns),
+        and (conditions.elapsed_seconds is not None or now.latest_ns < request.expires_at_ns),
         DenialReason.REQUEST_STALE,
     )
     yield (
@@ -394,17 +401,20 @@ def _seconds(
     conditions: Conditions,
     now: Interval,
 ) -> int:
-    """Whole seconds that every limit leaves, at most."""
+    """Whole seconds that every limit leaves, at most; for a running session, from now on."""
     agency = charter.agency(request.agency)
-    return min(
+    length = min(
         request.seconds,
         token.scope.session_seconds,
         token.scope.total_seconds - usage.seconds,
-        (token.scope.not_after_ns - now.latest_ns) // SECOND_NS,
-        (request.badge.not_after_ns - now.latest_ns) // SECOND_NS,
         agency.max_seconds if agency else 0,
         _caps(request, charter, conditions).seconds,
     )
+    until_ns = min(token.scope.not_after_ns, request.badge.not_after_ns) - now.latest_ns
+    if conditions.elapsed_seconds is None:
+        return min(length, until_ns // SECOND_NS)
+    # A begun second is one: token and badge are held against `now` by themselves, to the nanosecond.
+    return min(length - conditions.elapsed_seconds, -(-until_ns // SECOND_NS))
 
 
 def _grant(

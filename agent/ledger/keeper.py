@@ -1,7 +1,8 @@
-"""The one writer of the ledger: makes entries, makes them durable, folds them into the state.
+"""The one writer of the ledger: makes entries, holds them against the state, makes them durable.
 
-`record` returns when the entry is durable and the state holds it. When the disk refuses, `durable` turns
-false until an entry goes through again: sharing stops, recording does not notice.
+`record` returns when the entry is durable and the state holds it. An entry that does not follow from the
+state is refused before it is written: it would close the ledger for good at the next start. When the disk
+refuses, `durable` turns false until an entry goes through again: sharing stops, recording does not notice.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Keeper:
-    """Log and state, kept together. `record` may be called from any thread, one at a time inside."""
+    """Log and state, kept together. `record` may be called from any thread, one at a time inside.
+
+    ``state`` is replaced by each record, never changed: who reads it twice may read two states.
+    """
 
     def __init__(self, log: Log, stamp: Callable[[], Stamp]) -> None:
         self.log = log
@@ -47,7 +51,7 @@ class Keeper:
 
         Raises:
             LedgerError: It is not durable.
-            IntegrityError: It does not follow from the state. The caller should have known.
+            DocumentError: It does not follow from the state, or cannot be written; nothing was.
         """
         return self.record_many([(kind, body)])[0]
 
@@ -56,16 +60,18 @@ class Keeper:
 
         Raises:
             LedgerError: None of them counts before the next start.
+            DocumentError: One does not follow from the state, or cannot be written; nothing was.
         """
         with self._lock:
             stamp = self._stamp()
             entries = [Entry(kind, stamp, secrets.token_bytes(SALT_BYTES), body) for kind, body in items]
+            following = self.state.after(entries)
             try:
                 numbers = self.log.append_many(entries)
             except LedgerError as error:
                 self._broken = str(error)
                 raise
             self._broken = None
-            for number, entry in zip(numbers, entries, strict=True):
-                self.state.apply(number, entry)
+            following.settle(self.state)
+            self.state = following
             return numbers

@@ -1,8 +1,10 @@
 """All consent state, as the fold of the ledger. There is no second store.
 
-`State.apply` takes the entries in order and is the only way the state changes, in running as in starting up.
-It verifies every document again, signature and all: an entry that was not made by `agent.core` from a valid
-document raises `IntegrityError`, so whoever edits the file cannot grant themselves anything.
+Entries in order are the only way the state changes: `State.apply` folds in what stands in the ledger at
+start, `State.after` says, before anything is written, what the state would be after more. Both run the same
+rules and verify every document again, signature and all: an entry that was not made by `agent.core` from a
+valid document raises `IntegrityError` at start, so whoever edits the file cannot grant themselves anything;
+and one that would do so is never written.
 
 Pure: no I/O, no clock. Mappings are replaced, never changed in place, but for ``seen``, which is only looked
 up: the ledger is written from another thread than the one that reads the state.
@@ -10,6 +12,7 @@ up: the ledger is written from another thread than the one that reads the state.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +23,7 @@ from agent.errors import DocumentError, IntegrityError
 from agent.ledger.entry import Entry, EntryKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping, Sequence
 
     from agent.consent.charter import Charter
     from agent.consent.handshake import Request
@@ -57,7 +60,7 @@ class OpenSession:
 
 @dataclass(slots=True)
 class State:
-    """The household's state after ``size`` entries. Read freely; only `apply` changes it."""
+    """The household's state after ``size`` entries. Read freely; at start only `apply` changes it."""
 
     size: int = 0
     charter: Charter | None = None
@@ -66,7 +69,7 @@ class State:
     requests: dict[str, HeldRequest] = field(default_factory=dict)
     sessions: dict[int, OpenSession] = field(default_factory=dict)
     standing: Standing = field(default_factory=Standing)
-    seen: dict[bytes, str] = field(default_factory=dict)  # nonce -> id of the document that used it
+    seen: MutableMapping[bytes, str] = field(default_factory=dict)  # nonce -> id of the document that used it
     confirmed_since_boot: bool = False
     floor_ns: int = 0  # no time before this was ever true again
 
@@ -79,15 +82,30 @@ class State:
         if index != self.size:
             raise IntegrityError(f"ledger: entry {index} does not follow (expected {self.size})")
         try:
-            _RULES.get(entry.kind, _nothing)(self, index, entry)
+            _fold(self, entry)
         except DocumentError as error:
             raise IntegrityError(
                 f"ledger: entry {index} ({entry.kind}): {error}",
                 hint="the ledger was changed outside doorward; run 'doorward ledger verify'",
             ) from error
-        self.size = index + 1
-        if entry.time.earliest_ns is not None:
-            self.floor_ns = max(self.floor_ns, entry.time.earliest_ns)
+
+    def after(self, entries: Sequence[Entry]) -> State:
+        """The state after these entries as well. This one stays as it is, whatever they hold.
+
+        Raises:
+            DocumentError: One does not follow from the state; it must not be written.
+        """
+        following = replace(self, seen=ChainMap({}, self.seen))
+        for entry in entries:
+            _fold(following, entry)
+        return following
+
+    def settle(self, before: State) -> None:
+        """Give ``before``'s memory of nonces to this one, which came of it by `after` and is true now."""
+        if isinstance(self.seen, ChainMap):
+            new = self.seen.maps[0]
+            self.seen = before.seen
+            self.seen.update(new)
 
     def need_charter(self) -> Charter:
         """The charter in force.
@@ -111,6 +129,13 @@ def body_document(document: bytes, **more: object) -> dict[str, object]:
 
 def _document(entry: Entry) -> bytes:
     return Fields(entry.body, str(entry.kind)).data("document", max_bytes=128 * 1024)
+
+
+def _fold(state: State, entry: Entry) -> None:
+    _RULES.get(entry.kind, _nothing)(state, state.size, entry)
+    state.size += 1
+    if entry.time.earliest_ns is not None:
+        state.floor_ns = max(state.floor_ns, entry.time.earliest_ns)
 
 
 def _nothing(_state: State, _index: int, _entry: Entry) -> None:
@@ -224,8 +249,9 @@ def _charge(state: State, name: str, *, sessions: int, seconds: int) -> None:
 
 
 def _remember(state: State, nonce: bytes, document: str) -> None:
-    if state.seen.setdefault(nonce, document) != document:
-        raise DocumentError("one nonce under two documents")
+    if nonce in state.seen:
+        raise DocumentError("its nonce has been used before")
+    state.seen[nonce] = document
 
 
 _RULES: dict[EntryKind, Callable[[State, int, Entry], None]] = {
