@@ -1,11 +1,15 @@
 """Fresh challenges: what makes an owner's act or read new, and anchors time.
 
-A challenge is 16 random bytes, good once and for two minutes. They live in memory alone, so a restart makes
-every act signed before it worthless.
+A challenge is good once and for two minutes. It is the moment of its issue (8 bytes, nanoseconds of
+CLOCK_BOOTTIME) and 8 bytes of its HMAC under a key that lives in memory alone. So a restart makes every act
+signed before it worthless, and nothing is kept for a challenge until it comes back under an owner's
+signature: whoever asks for millions pushes nobody's out. Eight bytes are enough, since a guess costs an
+owner's signature and a round trip, and would win nothing but a wrong moment of issue.
 """
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LIFETIME_NS: Final = 120 * SECOND_NS
-MOST: Final = 256
+_MOMENT_BYTES: Final = 8
 
 
 class Challenges:
@@ -25,15 +29,18 @@ class Challenges:
 
     def __init__(self, boot_ns: Callable[[], int]) -> None:
         self._boot_ns = boot_ns
-        self._issued: dict[bytes, int] = {}
+        self._key = secrets.token_bytes(32)
+        self._last_ns = -1
+        self._used: dict[bytes, int] = {}
 
     def issue(self) -> bytes:
-        """A new challenge; beyond `MOST` the oldest is forgotten."""
-        challenge = secrets.token_bytes(CHALLENGE_BYTES)
-        self._issued[challenge] = self._boot_ns()
-        if len(self._issued) > MOST:
-            del self._issued[next(iter(self._issued))]
-        return challenge
+        """A new challenge, unlike any other of this start."""
+        self._last_ns = max(self._last_ns + 1, self._boot_ns())
+        return self._challenge(self._last_ns)
+
+    def _challenge(self, issued_ns: int) -> bytes:
+        moment = issued_ns.to_bytes(_MOMENT_BYTES, "big")
+        return moment + hmac.digest(self._key, moment, "sha256")[: CHALLENGE_BYTES - _MOMENT_BYTES]
 
     def redeem(self, challenge: bytes) -> int:
         """Use a challenge up; the moment it was issued, in nanoseconds of CLOCK_BOOTTIME.
@@ -41,11 +48,15 @@ class Challenges:
         Raises:
             Refused: Unknown, used or too old.
         """
-        issued = self._issued.pop(challenge, None)
-        if issued is None or self._boot_ns() - issued > LIFETIME_NS:
+        oldest = self._boot_ns() - LIFETIME_NS
+        self._used = {used: at for used, at in self._used.items() if at >= oldest}
+        issued = int.from_bytes(challenge[:_MOMENT_BYTES], "big")
+        ours = hmac.compare_digest(challenge, self._challenge(issued))
+        if not ours or issued < oldest or challenge in self._used:
             raise Refused(
                 "the challenge is unknown, used or older than two minutes",
                 reason="stale-challenge",
                 hint="ask the device again and sign anew; the doorward command does so by itself",
             )
+        self._used[challenge] = issued
         return issued
