@@ -7,7 +7,7 @@ document inside. What restrains acts in memory first, then becomes durable, then
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,9 @@ from agent.consent.acts import Acknowledgement, ShutterState
 from agent.consent.envelope import PayloadType
 from agent.consent.fields import encode_bytes
 from agent.consent.reasons import DenialReason
-from agent.errors import DocumentError, IntegrityError, Refused
+from agent.errors import DocumentError, IntegrityError, LedgerError, Refused
 from agent.gate import Restraint
-from agent.ledger.entry import EntryKind
+from agent.ledger.entry import RESTRAINING, EntryKind
 from agent.ledger.state import body_document
 from agent.sealing import SealKind
 
@@ -43,6 +43,13 @@ class _Ready:
     kind: EntryKind
     body: dict[str, object]
     restraint: Restraint | None = None
+
+
+def _parts(ready: list[_Ready]) -> list[list[tuple[EntryKind, dict[str, object]]]]:
+    """What is written together: what takes away goes first and alone, for it may use the disk's reserve."""
+    taking = [(each.kind, each.body) for each in ready if each.kind in RESTRAINING]
+    others = [(each.kind, each.body) for each in ready if each.kind not in RESTRAINING]
+    return [part for part in (taking, others) if part]
 
 
 class Owners:
@@ -137,14 +144,18 @@ class Owners:
         for each in ready:
             if each.restraint:
                 restrained.enter_context(self._gate.restrain(each.restraint))
-        numbers: tuple[int, ...] = ()
-        if ready:
-            items = [(each.kind, each.body) for each in ready]
-            numbers = tuple(await asyncio.to_thread(self._keeper.record_many, items))
+        numbers: list[int] = []
+        try:
+            for part in _parts(ready):
+                numbers += await asyncio.to_thread(self._keeper.record_many, part)
+        except DocumentError:
+            # It does not follow from the state: another act came between. What was not written does not bind.
+            restrained.close()
+            raise
         restrained.close()
         self._gate.reconsider()
         self._changed()
-        return self._acknowledge(act.signer, current, act.id, numbers, learned)
+        return self._acknowledge(act.signer, current, act.id, tuple(numbers), learned)
 
     async def read(self, data: bytes) -> Read:
         """An owner's signed read of footage, recorded.
@@ -178,12 +189,14 @@ class Owners:
             )
 
     def _anchor(self, signed_at_ns: int, issued_boot_ns: int) -> None:
-        self._time.owner_said(signed_at_ns, issued_boot_ns=issued_boot_ns, received_boot_ns=self._boot_ns())
+        received = self._boot_ns()
+        if self._time.owner_said(signed_at_ns, issued_boot_ns=issued_boot_ns, received_boot_ns=received):
+            self._gate.end_all(DenialReason.TIME_UNTRUSTED)
 
     def _confirm(self, act: Act) -> list[_Ready]:
         """Hold what the owner's client has seen against our ledger."""
-        if act.seen is None:
-            return []
+        if act.seen is None or not act.seen.size:
+            return []  # who has seen nothing cannot tell whether something is missing
         log = self._keeper.log
         if act.seen.size > log.size or log.root(act.seen.size) != act.seen.root:
             self._gate.hold(Restraint(DenialReason.UNCONFIRMED_SINCE_BOOT))
@@ -229,6 +242,8 @@ class Owners:
         state = self._keeper.state
         if granted.device != self._keys.device:
             raise DocumentError("token: for another device")
+        if state.charter is None or state.charter.agency(granted.agency) is None:
+            raise DocumentError("token: for an agency that is not in the charter")
         if granted.id in state.standing.revoked:
             raise DocumentError("token: it was revoked before, and revocation is final")
         if granted.nonce in state.seen:
@@ -256,7 +271,8 @@ class Owners:
         ]
         if names:
             body: dict[str, object] = {"documents": names, "by": act.signer, "why": str(error)}
-            await asyncio.to_thread(self._keeper.record, EntryKind.TOKEN_REFUSED, body)
+            with suppress(LedgerError):  # it is refused all the same, and why is the better answer
+                await asyncio.to_thread(self._keeper.record, EntryKind.TOKEN_REFUSED, body)
 
     def _acknowledge(
         self, owner: str, current: Charter, act: str, numbers: tuple[int, ...], learned_ns: int
