@@ -11,6 +11,7 @@ import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 from agent import parcel
 from agent.consent import envelope, handshake, times
@@ -20,7 +21,8 @@ from agent.consent.envelope import PayloadType, short
 from agent.consent.fields import encode_bytes
 from agent.consent.handshake import Answer, Decision, Ended
 from agent.consent.reasons import AgencyReason, DenialReason, for_agency, for_ended
-from agent.errors import DocumentError, DoorwardError, LedgerError, MalformedInput, Refused
+from agent.consent.strict_json import MAX_INTEGER
+from agent.errors import DocumentError, DoorwardError, LedgerError, MalformedInput, Refused, WireError
 from agent.ledger.entry import EntryKind
 from agent.parcel import Parcel, seal_documents
 from agent.sealing import SealKind
@@ -41,7 +43,10 @@ if TYPE_CHECKING:
 
 STORED_ANSWER_NS: Final = 30 * times.SECOND_NS
 STORED_MOST: Final = 256
-REQUESTS_A_MINUTE: Final = 30
+MESSAGES_A_MINUTE: Final = 30
+"""Requests and offers of one operator; what comes beyond is counted and told ``busy``, not entered."""
+
+ASKING_MOST: Final = 1024
 MINUTE_NS: Final = 60 * times.SECOND_NS
 log = logging.getLogger(__name__)
 
@@ -79,6 +84,7 @@ class Sharing:
         self._spawn = spawn
         self._stored: OrderedDict[str, _Stored] = OrderedDict()
         self._asked: dict[str, list[int]] = {}
+        self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()  # by nonce
         self._granted: set[str] = set()  # requests whose agency has been told
         self.strangers = 0
         self.over_rate = 0
@@ -118,28 +124,53 @@ class Sharing:
         own_id = envelope.document_id(payload)
         if kind == PayloadType.REQUEST:
             request = handshake.verify_request(document, agency)
-            return await self._once(own_id, request.nonce, lambda: self._request(agency, request, document))
+            return await self._once(
+                own_id,
+                request,
+                lambda: self._request(agency, request, document),
+                lambda: self._decision(request, AgencyReason.BUSY, None),
+            )
         if kind == PayloadType.OFFER:
             offer = handshake.verify_offer(document, agency)
-            return await self._once(own_id, offer.nonce, lambda: self._offer(agency, offer, document))
+            return await self._once(
+                own_id,
+                offer,
+                lambda: self._offer(agency, offer, document),
+                lambda: self._refusal(agency, offer, DenialReason.TOO_MANY_VIEWERS),
+            )
         raise DocumentError(f"message: a document that agencies do not send (got {kind[:60]!r})")
 
     async def _once(
-        self, own_id: str, nonce: bytes, answer: Callable[[], Coroutine[None, None, bytes]]
+        self,
+        own_id: str,
+        asked: Request | Offer,
+        answer: Callable[[], Coroutine[None, None, bytes]],
+        busy: Callable[[], bytes],
     ) -> bytes:
-        """The same document gets the same answer for a while; a nonce used before gets none."""
-        stored = self._stored.get(own_id)
-        if stored is not None and self._boot_ns() - stored.at_boot_ns < STORED_ANSWER_NS:
-            return stored.reply
-        user = self._keeper.state.seen.get(nonce)
-        if user is not None and user != own_id:
-            await self._note_nonce(own_id, user)
-            raise DocumentError("message: its nonce stands in another document")
-        reply = await answer()
-        self._stored[own_id] = _Stored(reply, self._boot_ns())
-        while len(self._stored) > STORED_MOST:
-            self._stored.popitem(last=False)
-        return reply
+        """The same document gets the same answer for a while; a nonce used before gets none.
+
+        Documents with one nonce take turns: a message that arrives twice at once is answered once.
+        """
+        charter = self._keeper.state.need_charter()
+        if (asked.device, asked.household) != (self._keys.device, charter.household):
+            raise DocumentError("message: for another device or household")
+        turn = self._turns.setdefault(asked.nonce, asyncio.Lock())
+        async with turn:
+            stored = self._stored.get(own_id)
+            if stored is not None and self._boot_ns() - stored.at_boot_ns < STORED_ANSWER_NS:
+                return stored.reply
+            if self._too_often(asked.badge.operator):
+                self.over_rate += 1
+                return busy()
+            user = self._keeper.state.seen.get(asked.nonce)
+            if user is not None and user != own_id:
+                await self._note_nonce(own_id, user)
+                raise DocumentError("message: its nonce stands in another document")
+            reply = await answer()
+            self._stored[own_id] = _Stored(reply, self._boot_ns())
+            while len(self._stored) > STORED_MOST:
+                self._stored.popitem(last=False)
+            return reply
 
     async def _note_nonce(self, own_id: str, user: str) -> None:
         body: dict[str, object] = {"request": own_id, "reason": "nonce-reused", "first": user}
@@ -159,9 +190,6 @@ class Sharing:
         if request.id in self._keeper.state.requests or self._keeper.state.seen.get(request.nonce):
             # Known, and older than its stored answer: whatever was decided then is not decided again.
             return self._decision(request, AgencyReason.STALE_REQUEST, None)
-        if self._too_often(request.badge.operator):
-            self.over_rate += 1
-            return self._decision(request, AgencyReason.BUSY, None)
         decision = self._gate.decide(request)
         if isinstance(decision, Denial) and decision.reason in _NOT_WORTH_KEEPING:
             return self._decision(request, for_agency(decision.reason, silent=_silent(agency)), None)
@@ -172,17 +200,19 @@ class Sharing:
 
     def _too_often(self, operator: str) -> bool:
         now = self._boot_ns()
+        if len(self._asked) > ASKING_MOST:
+            self._asked = {name: at for name, at in self._asked.items() if now - at[-1] < MINUTE_NS}
         recent = [at for at in self._asked.get(operator, []) if now - at < MINUTE_NS]
-        self._asked[operator] = [*recent, now][-REQUESTS_A_MINUTE:]
-        return len(recent) >= REQUESTS_A_MINUTE
+        self._asked[operator] = [*recent, now][-MESSAGES_A_MINUTE:]
+        return len(recent) >= MESSAGES_A_MINUTE
 
     async def _decided(self, agency: Agency, request: Request) -> bytes:
         """Decide, write the decision down, and put it into words for the agency."""
         decision = self._gate.decide(request)
         reason = "granted" if isinstance(decision, Grant) else str(decision.reason)
         recorded = await self._record(EntryKind.DECISION, {"request": request.id, "reason": reason})
-        if isinstance(decision, Grant) and decision.token and recorded:
-            held = self._keeper.state.tokens[decision.token]
+        held = self._keeper.state.tokens.get(decision.token or "") if isinstance(decision, Grant) else None
+        if held is not None and recorded:
             self._granted.add(request.id)
             return self._decision(request, AgencyReason.GRANTED, held.envelope)
         silent = _silent(agency)
@@ -211,22 +241,23 @@ class Sharing:
 
     async def owners_acted(self) -> None:
         """After an owner's act: tell agencies whose pending requests are granted now."""
-        state = self._keeper.state
-        if state.charter is None:
-            return
-        for held in list(state.requests.values()):
-            agency = state.charter.agency(held.request.agency)
+        for held in list(self._keeper.state.requests.values()):
+            charter = self._keeper.state.charter
+            agency = charter.agency(held.request.agency) if charter else None
             if agency is None or held.request.id in self._granted:
                 continue
             if isinstance(self._gate.decide(held.request), Grant):
-                reply = await self._decided(agency, held.request)
-                self._send(agency, reply)
+                try:
+                    self._send(agency, await self._decided(agency, held.request))
+                except MalformedInput as error:
+                    # One request that cannot be answered must not keep the others waiting.
+                    log.warning("request %s: %s", held.request.id[:19], error)
 
     # Offers
 
     async def _offer(self, agency: Agency, offer: Offer, document: bytes) -> bytes:
         held = self._keeper.state.requests.get(offer.request)
-        if held is None or held.request.badge.operator != offer.badge.operator:
+        if held is None or _asker(held.request) != _asker(offer):
             return self._refusal(agency, offer, DenialReason.REQUEST_STALE)
         if not self._is_fresh(offer) or offer.nonce in self._keeper.state.seen:
             return self._refusal(agency, offer, DenialReason.REQUEST_STALE)
@@ -250,6 +281,9 @@ class Sharing:
         try:
             self._screens.show(permit)
             sdp = await self._net.open(self._open_message(offer, permit))
+            if not self._gate.live(permit.number):
+                # It was taken away while net was at it: the same to the agency as if it had never been.
+                return self._refusal(agency, offer, DenialReason.NO_TOKEN)
             receipt = self._keeper.log.receipt(permit.number).to_json()
             answer = Answer(
                 id="",
@@ -315,8 +349,7 @@ class Sharing:
         """Wait for net's word, write the end down, tell the agency."""
         session = ended.session
         closed = await self._net.stopped(session.permit.number)
-        frames = closed.integer("frames") if closed else 0
-        sent_bytes = closed.integer("bytes") if closed else 0
+        frames, sent_bytes = _sent(closed)
         number = await self._gate.record_end(ended, frames=frames, sent_bytes=sent_bytes)
         log.info("session %s ended: %s", session.permit.session, ended.reason)
         charter = self._keeper.state.charter
@@ -355,6 +388,22 @@ _NOT_WORTH_KEEPING: Final = frozenset(
     {DenialReason.BADGE_EXPIRED, DenialReason.REQUEST_STALE, DenialReason.UNKNOWN_CAMERA}
 )
 """The asker's own mistakes: nothing an owner could answer."""
+
+
+def _asker(asked: Request | Offer) -> tuple[str, str]:
+    return asked.badge.agency, asked.badge.operator
+
+
+def _sent(closed: Message | None) -> tuple[int, int]:
+    """Frames and bytes as net says: a claim, which must not keep a session's end out of the ledger."""
+    if closed is None:
+        return 0, 0
+    try:
+        frames, sent_bytes = closed.integer("frames"), closed.integer("bytes")
+    except WireError as error:
+        log.warning("seam: %s", error)
+        return 0, 0
+    return min(max(0, frames), MAX_INTEGER), min(max(0, sent_bytes), MAX_INTEGER)
 
 
 def _silent(agency: Agency) -> AgencyReason:
