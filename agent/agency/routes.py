@@ -37,6 +37,11 @@ class HttpRoute:
     url: str
     fingerprint: str | None
 
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return self.url
+
     def to_text(self) -> str:
         """As the store keeps it."""
         return strict_json.dumps({"url": self.url, "fingerprint": self.fingerprint}).decode()
@@ -55,6 +60,11 @@ class PostRoute:
     ca: Path
     certificate: Path
     key: Path
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return f"post {self.host}:{self.port}"
 
     def to_text(self) -> str:
         """As the store keeps it."""

@@ -382,10 +382,11 @@ def _put_receipt(change: sqlite3.Connection, receipt: ReceiptRow | None) -> None
 
 
 def _request(row: tuple[Any, ...]) -> RequestRow:
-    status, token = row[-2:]
+    name, device, operator, document, reply_key, issued_ns, expires_ns, status, token = row
     if status not in {str(each) for each in AgencyReason}:
         raise IntegrityError(f"agency store: a request in an unknown state (got {str(status)[:40]!r})")
-    return RequestRow(*row[:-2], status=AgencyReason(status), token=token)
+    reason = AgencyReason(status)
+    return RequestRow(name, device, operator, document, reply_key, issued_ns, expires_ns, reason, token)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

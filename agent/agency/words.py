@@ -69,13 +69,5 @@ def duration(seconds: int) -> str:
     return " ".join(parts)
 
 
-def fingerprint(key_id: str) -> str:
-    """A key's id for comparing by eye or on the telephone: two lines of eight groups of four."""
-    digits = key_id.removeprefix("sha256:")
-    groups = [digits[at : at + 4] for at in range(0, len(digits), 4)]
-    half = len(groups) // 2
-    return " ".join(groups[:half]) + "\n" + " ".join(groups[half:])
-
-
 def _local(utc_ns: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(utc_ns // SECOND_NS, dt.UTC).astimezone()
