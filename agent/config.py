@@ -28,6 +28,7 @@ from typing import Final
 
 import yaml
 
+from agent.consent.fields import show
 from agent.errors import ConfigError
 
 STATE_SCHEMA: Final = 0
@@ -35,8 +36,9 @@ DEFAULT_PORT: Final = 8443
 DEFAULT_LORES: Final = (640, 480)
 BEST: Final = "best:"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
-_SIZE: Final = re.compile(r"(\d{2,4})x(\d{2,4})\Z")
-_BYTES: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB)?\Z", re.IGNORECASE)
+_SIZE: Final = re.compile(r"([0-9]{2,4})x([0-9]{2,4})\Z")
+_BYTES: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(B|KB|MB|GB|TB)?\Z", re.IGNORECASE)
+_INTEGER: Final = re.compile(r"-?[0-9]{1,15}\Z")
 _UNITS: Final = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 _MAX_FILE_BYTES: Final = 256 * 1024
 
@@ -142,8 +144,7 @@ class _Section:
 
     def done(self) -> None:
         if self._left:
-            unknown = ", ".join(sorted(str(key) for key in self._left))
-            raise ConfigError(f"{self._where}: unknown key {unknown[:80]}")
+            raise ConfigError(f"{self._where}: unknown key {show(next(iter(self._left)))}")
 
 
 def _read(path: Path) -> object:
@@ -156,23 +157,54 @@ def _read(path: Path) -> object:
     if len(data) > _MAX_FILE_BYTES:
         raise ConfigError(f"config: {path} is too large (got {len(data)} bytes)")
     try:
-        value: object = yaml.safe_load(data)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        at = f" at line {where.line + 1}" if where else ""
-        raise ConfigError(f"config: {path} is not YAML{at}") from error
-    return {} if value is None else value
+        root = yaml.compose(data, Loader=yaml.SafeLoader)
+        return {} if root is None else _plain(root, set(), path)
+    except yaml.MarkedYAMLError as error:
+        at = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"config: {path} is not YAML{at} ({error.problem})") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"config: {path} is not YAML") from error
+
+
+def _plain(node: yaml.Node, seen: set[int], path: Path) -> object:
+    """Text, integers, true, false, nothing, lists and tables: all this file needs of YAML.
+
+    PyYAML's own constructor lets errors of Python out, keeps the last of a key that stands twice, makes dates
+    of what looks like one, and copies what aliases repeat until the memory is full.
+    """
+    if id(node) in seen:
+        raise ConfigError(f"config: {path}: an alias at line {node.start_mark.line + 1}")
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        table: dict[str, object] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value in table:
+                what = f"key {show(key.value)} stands twice or is none"
+                raise ConfigError(f"config: {path}: {what} at line {key.start_mark.line + 1}")
+            table[key.value] = _plain(value, seen, path)
+        return table
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, seen, path) for item in node.value]
+    match node.tag.rpartition(":")[2]:
+        case "null":
+            return None
+        case "bool":
+            return node.value.lower() in {"true", "yes", "on"}
+        case "int" if _INTEGER.match(node.value):
+            return int(node.value)
+        case _:
+            return str(node.value)
 
 
 def _camera(name: object, entry: object, base: Path) -> CameraConfig:
     if not isinstance(name, str) or not _NAME.match(name):
-        raise ConfigError(f"config.cameras: name (got {name!r}, expected a-z, 0-9, - and _)")
+        raise ConfigError(f"config.cameras: name (got {show(name)}, expected a-z, 0-9, - and _)")
     section = _Section(entry, f"config.cameras.{name}")
     uri = section.take("uri", BEST)
     lores = section.take("lores", None)
     section.done()
     if not isinstance(uri, str):
-        raise ConfigError(f"config.cameras.{name}.uri (got {uri!r}, expected a text like 'picamera2:')")
+        raise ConfigError(f"config.cameras.{name}.uri (got {show(uri)}, expected a text like 'picamera2:')")
     if uri.startswith("file:") and not uri.startswith("file:/"):
         uri = f"file:{(base / uri.removeprefix('file:')).absolute()}"
     return CameraConfig(name, uri, _size(lores, name) if lores is not None else DEFAULT_LORES)
@@ -181,7 +213,7 @@ def _camera(name: object, entry: object, base: Path) -> CameraConfig:
 def _size(value: object, name: str) -> tuple[int, int]:
     match = _SIZE.match(str(value))
     if not match:
-        raise ConfigError(f"config.cameras.{name}.lores (got {value!r}, expected a size like 640x480)")
+        raise ConfigError(f"config.cameras.{name}.lores (got {show(value)}, expected a size like 640x480)")
     return int(match[1]) // 2 * 2, int(match[2]) // 2 * 2
 
 
@@ -190,13 +222,13 @@ def _budget(value: object) -> int | None:
         return None
     match = _BYTES.match(str(value))
     if not match:
-        raise ConfigError(f"config.archive.budget (got {value!r}, expected a size like 20GB)")
+        raise ConfigError(f"config.archive.budget (got {show(value)}, expected a size like 20GB)")
     return int(float(match[1]) * _UNITS[(match[2] or "B").upper()])
 
 
 def _integer(value: object, where: str, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
-        raise ConfigError(f"{where} (got {value!r}, expected {low}..{high})")
+        raise ConfigError(f"{where} (got {show(value)}, expected {low}..{high})")
     return value
 
 
@@ -204,7 +236,7 @@ def _address(value: object, where: str) -> str:
     try:
         return str(ipaddress.ip_address(str(value)))
     except ValueError as error:
-        raise ConfigError(f"{where} (got {value!r}, expected an IP address)") from error
+        raise ConfigError(f"{where} (got {show(value)}, expected an IP address)") from error
 
 
 def _addresses(value: object) -> tuple[str, ...] | None:
