@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from agent import sealing
 from agent.consent import strict_json
 from agent.consent.fields import Fields, data_item, encode_bytes
-from agent.errors import SealedMessageError
+from agent.errors import DocumentError, SealedMessageError
 from agent.sealing import SealKind
 
 if TYPE_CHECKING:
@@ -120,7 +120,10 @@ def _unpad(padded: bytes) -> tuple[bytes, ...]:
     body = padded[_LENGTH.size : _LENGTH.size + length]
     if len(body) != length or any(padded[_LENGTH.size + length :]):
         raise SealedMessageError("parcel: wrong padding")
-    fields = Fields(strict_json.loads(body, limit=MAX_BYTES), "parcel")
-    documents = fields.items("documents", data_item, most=MOST_DOCUMENTS)
-    fields.done()
+    try:
+        fields = Fields(strict_json.loads(body, limit=MAX_BYTES), "parcel")
+        documents = fields.items("documents", data_item, most=MOST_DOCUMENTS)
+        fields.done()
+    except DocumentError as error:
+        raise SealedMessageError(f"parcel: no list of documents ({error})") from error
     return documents
