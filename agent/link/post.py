@@ -7,7 +7,8 @@ What it guarantees:
 2. A lost connection is tried again for ever, with exponential backoff and full jitter (`Backoff`).
 3. What is published waits for the connection, goes out in order, one at a time, with QoS 1 and a message
    expiry; nothing is retained and there is no last will. The post's refusal (PUBACK) is an error.
-4. What the post keeps for us while we are away comes when we are back (session expiry), and what it was asked
+4. What the post keeps for us while we are away comes when we are back (session expiry; a post that was killed
+   may have lost it, and then what was published before we were back), and what it was asked
    to retain, what is too large, what was delivered before and what we did not subscribe to is dropped and
    counted.
 
@@ -27,6 +28,7 @@ import math
 import secrets
 import socket
 import time
+import traceback
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -122,6 +124,8 @@ class _Client(aiomqtt.Client):
             await asyncio.shield(connecting)
             await self.__aenter__()
         except (OSError, ValueError) as error:
+            # paho forgets the socket of a failed handshake; it lives on in the frames of the error.
+            traceback.clear_frames(error.__traceback__)
             raise aiomqtt.MqttError(one_line(error)) from error
         except (asyncio.CancelledError, aiomqtt.MqttError):
             with contextlib.suppress(OSError, ValueError):
@@ -187,6 +191,8 @@ class _Client(aiomqtt.Client):
         if not self._connected.done():
             self._connected.set_exception(aiomqtt.MqttError("post: hung up before it let us in"))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        if self._disconnected.done():
+            self._disconnected.exception()  # Looked at: asyncio need not complain that nobody did.
 
     def _on_message(self, client: PahoClient, userdata: Any, message: MQTTMessage) -> None:  # noqa: ANN401, ARG002 - paho's
         self._arrived(message)
