@@ -9,6 +9,7 @@ import click
 from agent import __version__
 from agent.arguments import say
 
+from agent.cli.agency import agency
 from agent.cli.archive import archive
 from agent.cli.charter import charter
 from agent.cli.consent import consent
@@ -40,7 +41,7 @@ def doorward() -> None:
     """  # noqa: D301 - click's marker is a real backspace
 
 
-for command in (run, owner, pair, status, archive, charter, consent, shutter, ledger):
+for command in (run, owner, pair, status, archive, charter, consent, shutter, ledger, agency):
     doorward.add_command(command)
 
 
