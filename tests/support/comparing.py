@@ -26,7 +26,10 @@ SKIPPED: Final = 2
 
 @dataclass(frozen=True)
 class Found:
-    """What a comparison found. Correlations are Pearson's: per picture the best of all of the clip's, then the median."""
+    """What a comparison found.
+
+    Correlations are Pearson's: per picture the best of all of the clip's, then the median over pictures.
+    """
 
     frames: int
     width: int
@@ -40,7 +43,7 @@ class Found:
 def luma(path: Path) -> list[NDArray[np.uint8]]:
     """The Y planes of all pictures of a video."""
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="gray8") for frame in container.decode(video=0)]
+        return [frame.to_ndarray(format="gray8").astype(np.uint8) for frame in container.decode(video=0)]
 
 
 def compare(saved: Path, clip: Path, area: Sequence[Sequence[int]] | None) -> Found:
