@@ -265,8 +265,7 @@ class CoreOperations:
         old = fields.integer("old", 1, 2**53 - 1)
         fields.done()
         self._within(old)
-        log = self._keeper.log
-        checkpoint, proof = log.checkpoint(), log.consistency(old)
+        checkpoint, proof = self._keeper.log.checkpoint_after(old)
         return Reply(
             {
                 "proof": [encode_bytes(each) for each in proof],

@@ -113,9 +113,8 @@ class Owners:
             ],
         )
         self._changed()
-        return self._acknowledge(
-            pairing.signer, first, envelope.document_id(opened), tuple(numbers), self._boot_ns()
-        )
+        own_id = envelope.document_id(envelope.unverified_payload(opened)[1])
+        return self._acknowledge(pairing.signer, first, own_id, tuple(numbers), self._boot_ns(), 0)
 
     async def act(self, data: bytes) -> bytes:
         """Take an owner's documents: the acknowledgement's envelope.
@@ -275,15 +274,24 @@ class Owners:
                 await asyncio.to_thread(self._keeper.record, EntryKind.TOKEN_REFUSED, body)
 
     def _acknowledge(
-        self, owner: str, current: Charter, act: str, numbers: tuple[int, ...], learned_ns: int
+        self,
+        owner: str,
+        current: Charter,
+        act: str,
+        numbers: tuple[int, ...],
+        learned_ns: int,
+        seen: int,
     ) -> bytes:
+        log = self._keeper.log
+        checkpoint, proof = log.checkpoint_after(seen) if seen else (log.checkpoint(), [])
         acknowledgement = Acknowledgement(
             device=self._keys.device,
             owner=owner,
             household=current.household,
             act=act,
             entries=numbers,
-            checkpoint=self._keeper.log.checkpoint(),
+            checkpoint=checkpoint,
+            consistency=tuple(proof),
             learned_boot_us=learned_ns // 1000,
         )
         return envelope.sign(PayloadType.ACKNOWLEDGEMENT, acknowledgement.payload(), [self._keys.signing])

@@ -122,8 +122,28 @@ class Client:
         expected = envelope.document_id(act.payload())
         if acknowledgement.act != expected:
             raise IntegrityError("acknowledgement: of another act")
-        self.advance(found, memory.household, memory.signing)
+        self.remember(found, memory.household, memory.signing, acknowledgement)
         return acknowledgement
+
+    def remember(
+        self, found: Found, household: str, signing: bytes, acknowledgement: Acknowledgement
+    ) -> None:
+        """Take the checkpoint of an acknowledgement into this client's memory.
+
+        Raises:
+            ProofError: It does not follow from what this client holds: the ledger was changed.
+        """
+        if self.seen is None:
+            raise RuntimeError("client: no memory")
+        device = found.descriptor.device
+        self.seen.advance(
+            device,
+            household,
+            signing,
+            acknowledgement.checkpoint,
+            origin_of(device),
+            acknowledgement.consistency,
+        )
 
     def advance(self, found: Found, household: str, signing: bytes) -> Memory:
         """Take the device's newest checkpoint into this client's memory, if it follows from what it holds.

@@ -84,8 +84,8 @@ def pair(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
             plaintext=envelope.sign(PayloadType.PAIRING, pairing.payload(), [roots.signing]),
         )
         _, blob = client.door.call(Operation.PAIR, {}, sealed)
-        acts.verify_acknowledgement(blob, found.descriptor.signing)
-        client.advance(found, envelope.document_id(first), found.descriptor.signing)
+        acknowledgement = acts.verify_acknowledgement(blob, found.descriptor.signing)
+        client.remember(found, envelope.document_id(first), found.descriptor.signing, acknowledgement)
     click.echo("Paired. The device is yours and records, sealed to your keys.")
     click.echo(f"  device     {fingerprint(found.descriptor.device)}")
     click.echo(f"  cameras    {', '.join(found.cameras)}")

@@ -29,6 +29,7 @@ PAIRING_TOPIC: Final = "pairing"
 CHALLENGE_BYTES: Final = 16
 ROOT_BYTES: Final = 32
 MAX_DOCUMENTS: Final = 8
+MAX_PROOF: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +349,7 @@ class Acknowledgement:
     act: str
     entries: tuple[int, ...]
     checkpoint: str
+    consistency: tuple[bytes, ...]  # from what the act had seen to the checkpoint; empty if nothing
     learned_boot_us: int
 
     def payload(self) -> bytes:
@@ -360,6 +362,7 @@ class Acknowledgement:
                 "re": self.act,
                 "entries": list(self.entries),
                 "checkpoint": self.checkpoint,
+                "consistency": [encode_bytes(each) for each in self.consistency],
                 "learned_boot_us": self.learned_boot_us,
             }
         )
@@ -389,6 +392,7 @@ def verify_acknowledgement(data: bytes, device: bytes) -> Acknowledgement:
         act=fields.key_id("re"),
         entries=fields.items("entries", _entry_number),
         checkpoint=fields.multiline("checkpoint", max_chars=4096),
+        consistency=fields.items("consistency", data_item, most=MAX_PROOF),
         learned_boot_us=fields.integer("learned_boot_us", 0, 2**53 - 1),
     )
     fields.done()

@@ -215,6 +215,16 @@ class Log:
         with self._lock:
             return self._tree.consistency_proof(old_size, new_size)
 
+    def checkpoint_after(self, old_size: int) -> tuple[str, list[bytes]]:
+        """The present checkpoint, and the proof that it continues the first ``old_size`` entries.
+
+        Raises:
+            ProofError: No such size; 0 included.
+            LedgerError: The checkpoint is not durable, so there is none.
+        """
+        with self._lock:
+            return self.checkpoint(), self._tree.consistency_proof(old_size)
+
     def raw(self, index: int) -> bytes:
         """The bytes of entry ``index``, checked against the tree.
 
