@@ -111,10 +111,12 @@ class Fields:
         return value
 
     def multiline(self, name: str, *, max_chars: int) -> str:
-        """Text that may hold line ends, such as SDP."""
+        """Text that may hold line ends, such as SDP, and no other control characters."""
         value = self._take(name)
         if not isinstance(value, str) or not 0 < len(value) <= max_chars:
             self._fail(name, value, f"text of at most {max_chars} characters")
+        if not all(character.isprintable() or character in "\r\n" for character in value):
+            self._fail(name, value, "lines of printable text")
         return value
 
     def name(self, name: str) -> str:
@@ -164,9 +166,9 @@ class Fields:
         return data
 
     def data(self, name: str, *, max_bytes: int) -> bytes:
-        """Bytes in canonical base64."""
+        """Bytes in canonical base64, at least one."""
         value = self._take(name)
-        if not isinstance(value, str) or len(value) > (max_bytes + 2) // 3 * 4:
+        if not isinstance(value, str) or not 0 < len(value) <= (max_bytes + 2) // 3 * 4:
             self._fail(name, value, f"base64 of at most {max_bytes} bytes")
         return decode_bytes(value, self.path(name))
 
@@ -238,7 +240,7 @@ def key_id_item(value: object, where: str) -> str:
 
 def data_item(value: object, where: str) -> bytes:
     """An item of a list of byte strings."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value:
         raise DocumentError(f"{where}: not base64")
     return decode_bytes(value, where)
 
