@@ -8,7 +8,6 @@ import click
 
 from agent import __version__
 from agent.arguments import say
-
 from agent.cli.agency import agency
 from agent.cli.archive import archive
 from agent.cli.charter import charter
