@@ -154,7 +154,8 @@ class Owners:
         restrained.close()
         self._gate.reconsider()
         self._changed()
-        return self._acknowledge(act.signer, current, act.id, tuple(numbers), learned)
+        seen = act.seen.size if act.seen else 0
+        return self._acknowledge(act.signer, current, act.id, tuple(numbers), learned, seen)
 
     async def read(self, data: bytes) -> Read:
         """An owner's signed read of footage, recorded.
