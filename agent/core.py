@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from agent import __version__, arguments
@@ -20,9 +21,9 @@ from agent.consent.envelope import short
 from agent.consent.reasons import DenialReason
 from agent.consent.times import TimeQuality
 from agent.core_operations import CoreOperations
-from agent.device_keys import DeviceKeys, load_or_make
+from agent.device_keys import DeviceKeys, load_or_make, write_whole
 from agent.door import LocalDoor, answer
-from agent.errors import DoorwardError, IntegrityError
+from agent.errors import DoorwardError, IntegrityError, LedgerError
 from agent.gate import EndedSession, Gate, Surroundings
 from agent.ledger.checkpoint import origin_of
 from agent.ledger.entry import EntryKind, Stamp
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SCHEMA_FILE: Final = "schema"
+CHARTER_COPY: Final = "charter-copy.dsse"
 FINISH_S: Final = 2.0
 """How long stopping waits for what messages set off, ends of sessions above all."""
 
@@ -54,7 +56,12 @@ FINISH_S: Final = 2.0
 class Core:
     """All parts of core, wired."""
 
-    def __init__(self, config: Config, keys: DeviceKeys, ledger: Log, group: asyncio.TaskGroup) -> None:
+    def __init__(self, config: Config, keys: DeviceKeys, stack: ExitStack, group: asyncio.TaskGroup) -> None:
+        """Wire everything; ``stack`` closes the ledger.
+
+        Raises:
+            DoorwardError: State or archive cannot be used.
+        """
         self._config = config
         self._keys = keys
         self._group = group
@@ -62,9 +69,8 @@ class Core:
         self._tls_fingerprint: str | None = None
         self._boot_id = clock.boot_id()
         self._time = TrustedTime(_by_ntp)
-        self._keeper = Keeper(ledger, self._stamp)
+        self._keeper = self._open_keeper(stack)
         self._time.raise_floor(self._keeper.state.floor_ns)
-        self._keeper.record(EntryKind.BOOT, {"software": __version__})
         self._recording = Recording(config, keys, self._keeper, self._time)
         self._gate = Gate(
             self._keeper,
@@ -74,7 +80,7 @@ class Core:
             surroundings=self._surroundings,
             on_end=self._ended,
         )
-        self._gate.close_off()
+        self._write_boot()
         self._net = NetLink(
             config.seam,
             on_message=self._from_net,
@@ -141,6 +147,35 @@ class Core:
         await asyncio.to_thread(self._recording.stop)
         await self._recording.commit()
 
+    def _open_keeper(self, stack: ExitStack) -> Keeper:
+        """The ledger and what it says; if it is damaged, recording must go on without it.
+
+        Raises:
+            IntegrityError: It is damaged, and there is no copy of the charter to record by.
+            LedgerError: Another process has it.
+        """
+        try:
+            ledger = Log.open(
+                self._config.state / "ledger",
+                origin=origin_of(self._keys.device),
+                private=self._keys.signing,
+            )
+            return Keeper(stack.enter_context(ledger), self._stamp)
+        except IntegrityError as error:
+            copy = self._config.state / CHARTER_COPY
+            if not copy.exists():
+                raise
+            log.error("%s; sharing is off, recording goes on", error)  # noqa: TRY400 - said in one line
+            return Keeper.without_ledger(str(error), copy.read_bytes(), self._stamp)
+
+    def _write_boot(self) -> None:
+        """The boot's entry, and the ends of sessions that a crash left open; without them nobody may look."""
+        try:
+            self._keeper.record(EntryKind.BOOT, {"software": __version__})
+            self._gate.close_off()
+        except LedgerError as error:
+            log.error("%s; sharing is off, recording goes on", error)  # noqa: TRY400 - said in one line
+
     # Wiring that is more than a name
 
     def _stamp(self) -> Stamp:
@@ -160,8 +195,19 @@ class Core:
         self._net.send(unit.to_message())
 
     def _changed(self) -> None:
+        self._keep_charter_copy()
         self._recording.charter_changed()
         self._send_settings()
+
+    def _keep_charter_copy(self) -> None:
+        """Whom footage is sealed to, should the ledger be damaged one day. Nothing else reads it."""
+        copy = self._config.state / CHARTER_COPY
+        envelope = self._keeper.state.charter_envelope
+        try:
+            if not copy.exists() or copy.read_bytes() != envelope:
+                write_whole(copy, envelope)
+        except OSError as error:
+            log.warning("charter copy: %s", error.strerror)
 
     def _send_settings(self) -> None:
         """What net may know: whose letters it carries, and where to."""
@@ -294,10 +340,9 @@ async def serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    ledger = Log.open(config.state / "ledger", origin=origin_of(keys.device), private=keys.signing)
-    with ledger:
+    with ExitStack() as stack:
         async with asyncio.TaskGroup() as group:
-            core = Core(config, keys, ledger, group)
+            core = Core(config, keys, stack, group)
             core.start()
             log.info("core is up (device %s)", short(keys.device))
             await stop.wait()

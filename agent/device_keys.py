@@ -68,7 +68,7 @@ def load_or_make(directory: Path) -> DeviceKeys:
 
 def _load_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
     if not path.exists():
-        _write_whole(path, make())
+        write_whole(path, make())
     data = path.read_bytes()
     if len(data) != _KEY_BYTES:
         raise IntegrityError(
@@ -78,8 +78,12 @@ def _load_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
     return data
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write beside, sync, rename, sync the directory: the name appears with its content or not at all."""
+def write_whole(path: Path, data: bytes) -> None:
+    """Write beside, sync, rename, sync the directory: the name appears with its content or not at all.
+
+    Raises:
+        OSError: It could not be written.
+    """
     beside = path.with_suffix(".new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

@@ -367,6 +367,34 @@ def verify_genesis(data: bytes) -> Charter:
     return charter
 
 
+def verify_alone(data: bytes) -> Charter:
+    """A charter of any version that the governing threshold of its own owners has signed.
+
+    That it follows from an earlier one is not known: enough to tell to whom a household seals its footage,
+    and for nothing else.
+
+    Raises:
+        DocumentError: Not a charter.
+        SignatureError: Too few of its owners signed.
+    """
+    kind, payload = envelope.unverified_payload(data)
+    if kind != PayloadType.CHARTER:
+        raise DocumentError(f"charter: another kind of document (got {kind[:60]!r})")
+    charter = parse(payload)
+    _need_governing(data, charter)
+    return charter
+
+
+def _need_governing(data: bytes, side: Charter) -> None:
+    verified = envelope.verify(data, PayloadType.CHARTER, side.root_keys())
+    have = len(side.owners_of(verified.signers))
+    if have < side.governing:
+        raise SignatureError(
+            f"charter: signatures by version {side.version}'s owners "
+            f"(got {have}, expected {side.governing} with root keys)"
+        )
+
+
 def verify_next(data: bytes, current: Charter) -> Charter:
     """The version after ``current``, at the governing threshold of both.
 
@@ -386,13 +414,7 @@ def verify_next(data: bytes, current: Charter) -> Charter:
             f"expected {current.version + 1} after {current.id[:19]}…)"
         )
     for side in (current, charter):
-        verified = envelope.verify(data, PayloadType.CHARTER, side.root_keys())
-        have = len(side.owners_of(verified.signers))
-        if have < side.governing:
-            raise SignatureError(
-                f"charter: signatures by version {side.version}'s owners "
-                f"(got {have}, expected {side.governing} with root keys)"
-            )
+        _need_governing(data, side)
     return charter
 
 

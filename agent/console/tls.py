@@ -5,9 +5,9 @@ first four digits of the device's link name), signs one certificate, and its pri
 ever being written. So an owner who installs the authority in a browser trusts it for that one name and
 nothing else, and nobody, this device included, can make it sign again.
 
-RFC 5280 4.2.1.10: a constraint on DNS names says nothing about IP addresses, mail addresses or URIs. The
-authority therefore excludes all of them as well. That is why the certificate has no IP address in it: clients
-that use one (or 127.0.0.1) pin the fingerprint; browsers there ask before they go on.
+RFC 5280 4.2.1.10: a constraint on DNS names says nothing about IP addresses, so the authority excludes all
+of those as well. That is why the certificate has no IP address in it: clients that use one (or 127.0.0.1)
+pin the fingerprint; browsers there ask before they go on.
 
 Certificate and key stand in one file, written at once, so that a power cut leaves both or neither. The
 fingerprint goes into the description that core signs.

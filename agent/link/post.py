@@ -7,10 +7,10 @@ What it guarantees:
 2. A lost connection is tried again for ever, with exponential backoff and full jitter (`Backoff`).
 3. What is published waits for the connection, goes out in order, one at a time, with QoS 1 and a message
    expiry; nothing is retained and there is no last will. The post's refusal (PUBACK) is an error.
-4. What the post keeps for us while we are away comes when we are back (session expiry; a post that was killed
-   may have lost it, and then what was published before we were back), and what it was asked
-   to retain, what is too large, what was delivered before and what we did not subscribe to is dropped and
-   counted.
+4. What the post keeps for us while we are away comes when we are back (session expiry). A post that was
+   killed may have lost our session; then what is published before we are back reaches nobody.
+5. What the post was asked to retain, what is too large, what was delivered before and what we did not
+   subscribe to is dropped and counted.
 
 Every publication carries eight random bytes as correlation data, the same when it is sent again after a lost
 connection; the receiver drops what it has seen. Only the post could abuse that, and it could as well drop.
