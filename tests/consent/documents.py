@@ -132,7 +132,14 @@ DESCRIPTOR = Descriptor(
     BOX.device, BOX.signing_public, BOX.seal_public, "sha256:" + "ab" * 32, HOME.household, 1
 )
 ACKNOWLEDGEMENT = Acknowledgement(
-    BOX.device, ACT.signer, HOME.household, envelope.document_id(ACT.payload()), (4, 5), "a\nb\n", 17
+    BOX.device,
+    ACT.signer,
+    HOME.household,
+    envelope.document_id(ACT.payload()),
+    (4, 5),
+    "a\nb\n",
+    (bytes(32),),
+    17,
 )
 CARD = Card("Control Room", public(POLICE.signing), public(POLICE.seal))
 INTRODUCTION = introduction.of_charter(CHARTER, POLICE.key_id, {BOX.device: BOX.seal_public}, NOON + HOUR_NS)

@@ -102,11 +102,12 @@ def test_null_means_missing_and_so_the_narrowest() -> None:
 
 
 def test_scope_that_ends_before_it_begins_or_has_no_camera_is_refused() -> None:
-    for fields in (
+    wrong: list[dict[str, Any]] = [
         {"not_after": "2026-01-31T12:00:00Z"},
         {"not_after": "2026-01-31T11:59:59Z"},
         {"cameras": []},
-    ):
+    ]
+    for fields in wrong:
         with pytest.raises(DocumentError):
             scope_of(**fields)
 
