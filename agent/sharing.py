@@ -259,7 +259,11 @@ class Sharing:
         held = self._keeper.state.requests.get(offer.request)
         if held is None or _asker(held.request) != _asker(offer):
             return self._refusal(agency, offer, DenialReason.REQUEST_STALE)
-        if not self._is_fresh(offer) or offer.nonce in self._keeper.state.seen:
+        now = self._time.now(self._boot_ns())
+        if now is None:
+            return self._refusal(agency, offer, DenialReason.TIME_UNTRUSTED)
+        is_fresh = offer.issued_at_ns <= now.latest_ns < offer.expires_at_ns
+        if not is_fresh or offer.nonce in self._keeper.state.seen:
             return self._refusal(agency, offer, DenialReason.REQUEST_STALE)
         try:
             permit = await self._gate.open(held.request, offer, document)
@@ -271,10 +275,6 @@ class Sharing:
             log.warning("ledger: %s", error)
             return self._refusal(agency, offer, DenialReason.LEDGER_UNAVAILABLE)
         return await self._begin(agency, offer, permit)
-
-    def _is_fresh(self, offer: Offer) -> bool:
-        now = self._time.now(self._boot_ns())
-        return now is not None and offer.issued_at_ns <= now.latest_ns and now.latest_ns < offer.expires_at_ns
 
     async def _begin(self, agency: Agency, offer: Offer, permit: Permit) -> bytes:
         """Show: the permit is made, the start is durable; from here on every failure ends the session."""
