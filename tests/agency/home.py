@@ -305,7 +305,12 @@ class Home:
             spawn=self._spawn,
         )
         viewers.news = self._news
-        viewers.gone = lambda permit: self.gate.end(permit, DenialReason.VIEWER_GONE)
+        viewers.gone = self._gone
+
+    def _gone(self, permit: int) -> None:
+        # net watches the permit's end too, and may notice it first.
+        self.gate.reconsider()
+        self.gate.end(permit, DenialReason.VIEWER_GONE)
 
     def _ended(self, ended: EndedSession) -> None:
         self.sharing.ended(ended)
@@ -348,10 +353,18 @@ async def home(household: Household, directory: Path) -> AsyncIterator[Home]:
             lasting.append(group.create_task(running.gate.run()))
             yield running
             running.gate.end_all(DenialReason.NET_LOST)
+            await _all_closed()
             for task in lasting:
                 task.cancel()
     finally:
         keeper.log.close()
+
+
+async def _all_closed() -> None:
+    """Wait until every viewer's connection is down: cancelled while it closes, it would leave its socket."""
+    async with asyncio.timeout(10):
+        while any("Sessions._serve" in repr(task.get_coro()) for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.01)
 
 
 class Loop:
