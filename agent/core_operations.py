@@ -72,6 +72,7 @@ class CoreOperations:
             Operation.NEW_CODE: self._new_code,
             Operation.PAIR: self._pair,
             Operation.ACT: self._act,
+            Operation.SESSION: self._session,
             Operation.STATUS: self._say_status,
             Operation.CHARTER: self._charter,
             Operation.REQUESTS: self._requests,
@@ -137,6 +138,13 @@ class CoreOperations:
         acknowledgement = await self._owners.act(call.blob)
         await self._sharing.owners_acted()
         return Reply({}, acknowledgement)
+
+    async def _session(self, fields: Fields, call: Call) -> Reply:
+        """An owner's act that brings nothing: who signed it may read for a while."""
+        fields.done()
+        acknowledgement = await self._owners.act(call.blob)
+        await self._sharing.owners_acted()
+        return Reply({"handle": self._handles.give("", frozenset())}, acknowledgement)
 
     async def _say_status(self, fields: Fields, _call: Call) -> Reply:
         fields.done()
@@ -295,8 +303,10 @@ class CoreOperations:
         handle = self._handles.give(read.camera, frozenset(each.sequence for each in segments))
         return Reply({"handle": handle, "segments": [_segment_json(each) for each in segments]})
 
-    async def _segment(self, fields: Fields, _call: Call) -> Reply:
-        handle = self._handles.get(fields.text("handle", max_chars=64))
+    async def _segment(self, fields: Fields, call: Call) -> Reply:
+        # At the local door it stands among the arguments; the remote door has a place of its own for it.
+        named = fields.text("handle", max_chars=64) if fields.has("handle") else call.handle
+        handle = self._handles.get(named)
         sequence = fields.integer("sequence", 0, 2**53 - 1)
         offset = fields.integer("offset", 0, 2**53 - 1)
         fields.done()

@@ -41,6 +41,7 @@ class Operation(StrEnum):
     NEW_CODE = "new-code"  # -> {code, seconds}
     PAIR = "pair"  # sealed pairing -> acknowledgement
     ACT = "act"  # act -> acknowledgement
+    SESSION = "session"  # act without documents -> {handle}; acknowledgement: a remote reader's way in
     STATUS = "status"  # -> everything a person wants to know at a glance
     CHARTER = "charter"  # -> charter envelope; {version, id}
     REQUESTS = "requests"  # -> {requests: […]}
@@ -62,6 +63,7 @@ NEEDS: Final[Mapping[Operation, Needs]] = {
     Operation.NEW_CODE: Needs.BOX,
     Operation.PAIR: Needs.DOCUMENT,
     Operation.ACT: Needs.DOCUMENT,
+    Operation.SESSION: Needs.DOCUMENT,
     Operation.READ: Needs.DOCUMENT,
     Operation.STATUS: Needs.READER,
     Operation.CHARTER: Needs.READER,

@@ -10,7 +10,7 @@ import click
 
 from agent.archive.export import export as export_segments
 from agent.cli import words
-from agent.cli.options import daily_keys, door_options, json_option, opened, owner_command
+from agent.cli.options import daily_keys, door_options, json_option, opened
 from agent.cli.times import parse_moment
 from agent.consent import envelope, times
 from agent.consent.acts import Read
@@ -93,7 +93,7 @@ def _timeline(segments: list[dict[str, Any]]) -> Iterator[str]:
 @click.option("--to", "end", default="now", show_default=True, help="Until when.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The MP4 file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
-@owner_command
+@door_options
 @json_option
 def export(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Write a stretch of the recording to an MP4 file, without encoding it again.

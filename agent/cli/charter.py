@@ -15,7 +15,6 @@ from agent.cli.options import (
     door_options,
     json_option,
     opened,
-    owner_command,
     root_keys,
     root_options,
 )
@@ -125,7 +124,7 @@ def _say_difference(current: Charter, following: Charter) -> None:
 
 @charter.command("apply")
 @click.argument("file", type=click.Path(path_type=Path))
-@owner_command
+@door_options
 @root_options
 def apply(file: Path, **options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Adopt a charter edited by hand: take it with 'charter show --yaml', edit, apply."""
@@ -169,7 +168,7 @@ def apply(file: Path, **options: Any) -> None:  # noqa: ANN401 - click hands opt
     show_default=True,
     help="What they hear when nobody has consented.",
 )
-@owner_command
+@door_options
 @root_options
 def add_agency(card: Path, **options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Let an agency ask. Compare its key's digits out of band: nobody can do that for you."""
@@ -215,7 +214,7 @@ def _compare(typed: str | None, key_id: str) -> None:
 @click.argument("camera")
 @click.argument("name")
 @click.argument("corners")
-@owner_command
+@door_options
 @root_options
 def add_area(camera: str, name: str, corners: str, **options: Any) -> None:  # noqa: ANN401 - click's
     """Name a part of CAMERA's picture that may be shared.
@@ -242,7 +241,7 @@ def add_area(camera: str, name: str, corners: str, **options: Any) -> None:  # n
 @charter.command("never")
 @click.argument("camera")
 @click.argument("corners")
-@owner_command
+@door_options
 @root_options
 def never(camera: str, corners: str, **options: Any) -> None:  # noqa: ANN401 - click's
     """Black out a part of CAMERA's picture for ever: before recording, before anybody, owners included."""
@@ -271,7 +270,7 @@ def _polygon(corners: str) -> Any:  # noqa: ANN401 - hal.camera.Polygon
 @charter.command("set")
 @click.option("--ice", type=click.Choice([str(each) for each in Ice]), help="How pictures reach agencies.")
 @click.option("--post", metavar="HOST:PORT", help="The MQTT broker that carries messages; 'none' for none.")
-@owner_command
+@door_options
 @root_options
 def set_(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Change how the device reaches agencies."""
@@ -301,7 +300,7 @@ def _post(text: str) -> charters.Post | None:
 @charter.command("introduce")
 @click.option("--agency", required=True, metavar="NAME", help="Which agency of the charter.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to hand to them.")
-@owner_command
+@door_options
 @root_options
 def introduce(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Write the introduction that lets an agency check your household's documents. It names no person."""

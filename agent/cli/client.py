@@ -154,6 +154,8 @@ class Client:
         if self.seen is None:
             raise RuntimeError("client: no memory to advance")
         device = found.descriptor.device
+        # The remote door learns a newer checkpoint by itself when it opens: only then ask from there.
+        self.door.call(Operation.CHECKPOINT)
         known = self.seen.get(device)
         result, _ = self.door.call(Operation.CONSISTENCY, {"old": max(1, known.size if known else 1)})
         fields = Fields(result, "consistency")

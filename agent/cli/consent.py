@@ -8,7 +8,7 @@ import click
 
 from agent.cli import words
 from agent.cli.client import nonce
-from agent.cli.options import daily_keys, door_options, json_option, opened, owner_command
+from agent.cli.options import daily_keys, door_options, json_option, opened
 from agent.cli.times import parse_duration
 from agent.consent import envelope, times, token
 from agent.consent.envelope import PayloadType
@@ -88,7 +88,7 @@ def requests(**options: Any) -> None:  # noqa: ANN401 - click hands options over
 @click.option("--forwarding", is_flag=True, help="They may pass it on to their media server.")
 @click.option("--analysis", is_flag=True, help="They may analyse it by machine, faces included.")
 @click.option("--retention-days", type=click.IntRange(0, 36_500), default=0, show_default=True)
-@owner_command
+@door_options
 @json_option
 def grant(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Allow what was asked: these areas of this camera, to this agency, for so long.
@@ -225,7 +225,7 @@ def explain(request_id: str, **options: Any) -> None:  # noqa: ANN401 - click ha
 @click.argument("token_id", required=False)
 @click.option("--agency", metavar="NAME", help="Take back everything given to this agency.")
 @click.option("--all", "everything", is_flag=True, help="Take back everything given to anybody.")
-@owner_command
+@door_options
 @json_option
 def revoke(token_id: str | None, **options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Take consent back: one by its id, an agency's, or all. It is final, and whoever watches stops now."""

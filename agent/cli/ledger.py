@@ -9,7 +9,7 @@ import click
 
 from agent.cli import words
 from agent.cli.client import entry_bytes
-from agent.cli.options import DEFAULT_KEY_FILE, door_options, json_option, opened, seen_path
+from agent.cli.options import door_options, json_option, opened, seen_path
 from agent.cli.seen import SeenFile
 from agent.consent import envelope, strict_json
 from agent.consent.fields import Fields, decode_bytes, encode_bytes
@@ -35,16 +35,6 @@ MAX_FILE_BYTES = 512 * 1024 * 1024
 @click.group()
 def ledger() -> None:
     """What happened at your device, and the proof that the record is whole."""
-
-
-def _key_file_option(command: Any) -> Any:  # noqa: ANN401 - a decorator of any command
-    return click.option(
-        "--key-file",
-        type=click.Path(path_type=Path),
-        default=DEFAULT_KEY_FILE,
-        show_default=True,
-        help="Whose memory to hold the ledger against (the file itself is not opened).",
-    )(command)
 
 
 def _entries(client: Client, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -152,9 +142,8 @@ def receipt(index: int, **options: Any) -> None:  # noqa: ANN401 - click hands o
 
 @ledger.command("verify")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--device-key", metavar="BASE64", help="For FILE: the device's public key, as you know it.")
+@click.option("--public-key", metavar="BASE64", help="For FILE: the device's public key, as you know it.")
 @door_options
-@_key_file_option
 @json_option
 def verify(file: Path | None, **options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Verify the running device's ledger, or an exported ledger or receipt in FILE.
@@ -253,12 +242,12 @@ def _verify_receipt(data: bytes, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _key_for(origin: str, options: dict[str, Any]) -> bytes:
-    if options["device_key"]:
-        return decode_bytes(options["device_key"], "--device-key")
+    if options["public_key"]:
+        return decode_bytes(options["public_key"], "--public-key")
     for device, memory in SeenFile(seen_path(options["key_file"])).items():
         if origin_of(device) == origin:
             return memory.signing
     raise MalformedInput(
         f"receipt: of a device that this client does not know ({origin[:60]})",
-        hint="give its public key: --device-key BASE64",
+        hint="give its public key: --public-key BASE64",
     )

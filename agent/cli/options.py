@@ -13,18 +13,16 @@ from agent import config
 from agent.cli import recovery_code
 from agent.cli.client import Client
 from agent.cli.key_file import KeyFile
+from agent.cli.remote_door import RemoteOwnerDoor
 from agent.cli.seen import SeenFile
 from agent.errors import MalformedInput
-from agent.link.remote import RemoteDoor
 from agent.local_client import LocalClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.cli.client import DoorClient
     from agent.cli.key_file import DailyKeys
     from agent.cli.recovery_code import RootKeys
-    from agent.operations import Operation
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,20 +30,8 @@ R = TypeVar("R")
 DEFAULT_KEY_FILE: Final = Path("~/.config/doorward/owner.json")
 
 
-class _Remote:
-    """The remote door with the local door's manners."""
-
-    def __init__(self, url: str, fingerprint: str | None) -> None:
-        self._door = RemoteDoor(url, fingerprint=fingerprint)
-
-    def call(
-        self, operation: Operation, args: dict[str, object] | None = None, blob: bytes = b""
-    ) -> tuple[dict[str, object], bytes]:
-        return self._door.call_blocking(str(operation), args, blob)
-
-
 def door_options(command: Callable[P, R]) -> Callable[P, R]:
-    """``--home`` and ``--device``: which device, by which door."""
+    """Which device, by which door, and as whom; every command that speaks to a device has them."""
     for option in (
         click.option(
             "--home",
@@ -54,15 +40,6 @@ def door_options(command: Callable[P, R]) -> Callable[P, R]:
             help="Where the agent on this machine keeps its state. [default: $DOORWARD_HOME or ./var]",
         ),
         click.option("--device", metavar="URL", help="A device elsewhere: https://HOST:PORT."),
-        click.option("--fingerprint", metavar="sha256:…", help="The certificate that URL must show."),
-    ):
-        command = option(command)
-    return command
-
-
-def key_options(command: Callable[P, R]) -> Callable[P, R]:
-    """``--key-file`` and ``--passphrase-file``."""
-    for option in (
         click.option(
             "--key-file",
             type=click.Path(path_type=Path),
@@ -94,32 +71,27 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
 
 
-def owner_command(command: Callable[P, R]) -> Callable[P, R]:
-    """All options of a command that an owner signs with a daily key."""
-    return door_options(key_options(command))
-
-
 @contextmanager
 def opened(options: dict[str, Any]) -> Iterator[Client]:
     """The client that ``--home``, ``--device`` and ``--key-file`` name, for as long as the block runs.
 
     Raises:
         Unreachable: Nobody is there.
+        IntegrityError: Somebody else is.
     """
-    key_file = options.get("key_file")
-    seen = SeenFile(seen_path(key_file)) if key_file is not None else None
-    with _door(options) as door:
-        yield Client(door, seen)
-
-
-@contextmanager
-def _door(options: dict[str, Any]) -> Iterator[DoorClient]:
+    seen = SeenFile(seen_path(options["key_file"]))
     if options.get("device"):
-        yield _Remote(options["device"], options.get("fingerprint"))
+        door = RemoteOwnerDoor(
+            options["device"],
+            lambda: daily_keys(options),
+            seen,
+            expected=options.get("device_key"),
+        )
+        yield Client(door, seen)
         return
     home = options.get("home") or config.default_home()
-    with LocalClient(config.load(None, home=home.absolute()).door) as door:
-        yield door
+    with LocalClient(config.load(None, home=home.absolute()).door) as local:
+        yield Client(local, seen)
 
 
 def seen_path(key_file: Path) -> Path:

@@ -8,7 +8,7 @@ import click
 
 from agent import sealing
 from agent.cli.key_file import KeyFile
-from agent.cli.options import door_options, key_options, opened, root_keys, root_options
+from agent.cli.options import door_options, opened, root_keys, root_options
 from agent.cli.words import fingerprint
 from agent.consent import acts, charter, envelope
 from agent.consent.acts import Pairing
@@ -32,7 +32,6 @@ DAILY_SECONDS = 3600
 @click.option("--name", default="doorward", show_default=True, help="What to call the device (a-z, 0-9, -).")
 @click.option("--device-key", metavar="sha256:…", help="Refuse any device but the one with this key.")
 @door_options
-@key_options
 @root_options
 def pair(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Found your household with a fresh device. It begins to record at once, sealed to your keys alone.
@@ -41,7 +40,7 @@ def pair(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
     is signed with your root key).
     """
     if options["new_code"]:
-        with opened({**options, "key_file": None}) as client:
+        with opened(options) as client:
             result, _ = client.door.call(Operation.NEW_CODE)
         click.echo(f"Pairing code: {result.get('code')}  (good for ten minutes, once)")
         return
@@ -50,12 +49,7 @@ def pair(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
     file = KeyFile(options["key_file"].expanduser())
     with opened(options) as client:
         found = client.find()
-        wanted = options["device_key"]
-        if wanted and wanted != found.descriptor.device:
-            raise IntegrityError(
-                f"this is another device (its key is {found.descriptor.device})",
-                hint="compare with the key on the label or terminal; do not pair with it",
-            )
+        _compare(options["device_key"], found.descriptor.device)
         if found.paired:
             raise Refused(
                 "this device belongs to a household already",
@@ -90,6 +84,14 @@ def pair(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
     click.echo(f"  device     {fingerprint(found.descriptor.device)}")
     click.echo(f"  cameras    {', '.join(found.cameras)}")
     click.echo("Nobody sees anything: no agency is in your charter. Next: doorward status")
+
+
+def _compare(wanted: str | None, device: str) -> None:
+    if wanted and wanted != device:
+        raise IntegrityError(
+            f"this is another device (its key is {device})",
+            hint="compare with the key on the label or terminal; do not pair with it",
+        )
 
 
 def _first_charter(owner: Owner, found: Found, name: str) -> bytes:

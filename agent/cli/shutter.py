@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from agent.cli.client import nonce
-from agent.cli.options import daily_keys, opened, owner_command
+from agent.cli.options import daily_keys, door_options, opened
 from agent.consent import envelope
 from agent.consent.acts import Shutter, ShutterState
 from agent.consent.envelope import PayloadType
@@ -19,7 +19,7 @@ def shutter() -> None:
 
 
 @shutter.command("close")
-@owner_command
+@door_options
 def close(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Close it: whoever watches stops watching now. Any one owner may."""
     _send(options, ShutterState.CLOSED)
@@ -27,7 +27,7 @@ def close(**options: Any) -> None:  # noqa: ANN401 - click hands options over by
 
 
 @shutter.command("open")
-@owner_command
+@door_options
 def open_(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Open it: consents that still stand count again."""
     _send(options, ShutterState.OPEN)

@@ -98,7 +98,9 @@ def application(
             web.post("/v0/pair", api.pair),
             web.post("/v0/act", api.act),
             web.post("/v0/read", api.read),
+            web.post("/v0/session", api.session),
             web.get("/v0/status", api.status, allow_head=False),
+            web.post("/v0/operations/{name:[a-z-]{1,32}}", api.operation),
             web.post(f"/v0/link/{_AGENCY}", api.link_in),
             web.get(f"/v0/link/{_AGENCY}/out", api.link_out, allow_head=False),
             web.get("/v0/openapi.json", api.openapi, allow_head=False),
@@ -178,14 +180,27 @@ class _Api:
         """POST /v0/read."""
         return await self._operate("read", {}, await _body(request, _JSON))
 
+    async def session(self, request: web.Request) -> web.Response:
+        """POST /v0/session."""
+        return await self._operate("session", {}, await _body(request, _JSON))
+
     async def status(self, request: web.Request) -> web.Response:
         """GET /v0/status."""
-        found = _BEARER.fullmatch(request.headers.get(hdrs.AUTHORIZATION, ""))
-        if found is None:
-            answer = _failure(401, "status: needs a handle", "sign a read first", Refused.exit_code)
-            answer.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
-            return answer
-        return await self._operate("status", {"handle": found[1]}, b"")
+        handle = _bearer(request)
+        if handle is None:
+            return _needs_handle("status")
+        return await self._operate("status", {"handle": handle}, b"")
+
+    async def operation(self, request: web.Request) -> web.Response:
+        """POST /v0/operations/<name>: what an owner may read. Whether the name is one, core says."""
+        handle = _bearer(request)
+        if handle is None:
+            return _needs_handle("operations")
+        args = strict_json.loads(await _body(request, _JSON))
+        if not isinstance(args, dict):
+            raise MalformedInput("operation: arguments are no object")
+        name = request.match_info["name"]
+        return await self._operate(name, {**args, "handle": handle}, b"")
 
     async def openapi(self, _request: web.Request) -> web.Response:
         """GET /v0/openapi.json."""
@@ -237,6 +252,17 @@ class _Api:
                 ]
             }
         )
+
+
+def _bearer(request: web.Request) -> str | None:
+    found = _BEARER.fullmatch(request.headers.get(hdrs.AUTHORIZATION, ""))
+    return found[1] if found else None
+
+
+def _needs_handle(what: str) -> web.Response:
+    answer = _failure(401, f"{what}: needs a handle", "sign a session first", Refused.exit_code)
+    answer.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+    return answer
 
 
 async def _body(request: web.Request, content_type: str) -> bytes:

@@ -49,6 +49,12 @@ def _operation(
 
 
 _RESULTS: Final[dict[str, object]] = {"200": _answer("The result.", _JSON, _OBJECT)}
+_WITH_BYTES: Final[dict[str, object]] = {
+    "200": {
+        "description": "The result; with bytes: 4-byte big-endian length, JSON, bytes.",
+        "content": {_JSON: {"schema": _OBJECT}, _RESULT: {"schema": {"type": "string"}}},
+    }
+}
 _FROM_CORE: Final = ("400", "403", "500", "503")
 
 DOCUMENT: Final[dict[str, object]] = {
@@ -100,13 +106,35 @@ DOCUMENT: Final[dict[str, object]] = {
                 "read",
                 "An owner's signed read: the answer itself, or a handle for later reads.",
                 body=(_JSON, _ENVELOPE),
-                answers={
-                    "200": {
-                        "description": "The result; with bytes: 4-byte big-endian length, JSON, bytes.",
-                        "content": {_JSON: {"schema": _OBJECT}, _RESULT: {"schema": {"type": "string"}}},
-                    }
-                },
+                answers=_WITH_BYTES,
                 errors=_FROM_CORE,
+            )
+        },
+        "/v0/session": {
+            "post": _operation(
+                "session",
+                "An owner's signed act without documents: a handle for reading.",
+                body=(_JSON, _ENVELOPE),
+                answers=_WITH_BYTES,
+                errors=_FROM_CORE,
+            )
+        },
+        "/v0/operations/{name}": {
+            "post": _operation(
+                "operation",
+                "What an owner may read, by the operation's name and arguments as at the local door.",
+                body=(_JSON, _OBJECT),
+                parameters=[
+                    {
+                        "name": "name",
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "string", "pattern": "^[a-z-]{1,32}$"},
+                    }
+                ],
+                answers=_WITH_BYTES,
+                errors=("401", *_FROM_CORE),
+                security=[{"handle": []}],
             )
         },
         "/v0/status": {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _JSON: Final = "application/json"
 _OCTETS: Final = "application/octet-stream"
 _LENGTH: Final = struct.Struct(">I")
-_POSTS: Final = {"challenge": _JSON, "pair": _OCTETS, "act": _JSON, "read": _JSON}
+_POSTS: Final = {"challenge": _JSON, "pair": _OCTETS, "act": _JSON, "read": _JSON, "session": _JSON}
 
 
 class RemoteDoor:
@@ -42,8 +42,8 @@ class RemoteDoor:
     ) -> tuple[dict[str, object], bytes]:
         """Run one operation: its result and its bytes.
 
-        ``args`` go with ``challenge`` (as its body) and ``status`` (``handle``); ``blob`` is the body of
-        ``pair``, ``act`` and ``read``.
+        ``args`` go with ``challenge`` (as its body) and with reading operations, whose ``handle`` among them
+        is the way in; ``blob`` is the body of ``pair``, ``act``, ``read`` and ``session``.
 
         Raises:
             Unreachable: Nobody answers.
@@ -54,22 +54,23 @@ class RemoteDoor:
         args = args or {}
         headers: dict[str, str] = {}
         body: bytes | None = None
+        path = f"/v0/{operation}"
         if operation == "status":
             headers["Authorization"] = f"Bearer {_handle(args)}"
         elif operation in _POSTS:
             body = strict_json.dumps(args) if operation == "challenge" else blob
             headers["Content-Type"] = _POSTS[operation]
         elif operation != "device":
-            raise MalformedInput(
-                f"operation {operation}: the remote door does not offer it",
-                hint="run it on the device itself",
-            )
+            path = f"/v0/operations/{operation}"
+            headers["Authorization"] = f"Bearer {_handle(args)}"
+            headers["Content-Type"] = _JSON
+            body = strict_json.dumps({name: value for name, value in args.items() if name != "handle"})
         async with self._peer.session() as session:
             response = await exchange(
                 session,
                 self._peer,
                 "GET" if body is None else "POST",
-                f"/v0/{operation}",
+                path,
                 body=body,
                 headers=headers,
                 timeout_s=self._timeout_s,

@@ -297,7 +297,12 @@ async def test_the_description_is_true_to_the_routes(tmp_path: Path) -> None:
         assert described == routes
         for path, item in document["paths"].items():
             for method, operation in item.items():
-                status, _ = await ask(session, method, path.replace("{agency}", AGENCY), headers=OCTETS)
+                status, _ = await ask(
+                    session,
+                    method,
+                    path.replace("{agency}", AGENCY).replace("{name}", "status"),
+                    headers=OCTETS,
+                )
                 assert str(status) in operation["responses"], (path, status)
                 names = [one["name"] for one in operation.get("parameters", [])]
                 assert ("agency" in names) == ("{agency}" in path)
