@@ -267,7 +267,8 @@ class Box:
     # What owners do
 
     def sealed_pairing(self, signer: Ed25519PrivateKey, **changes: Any) -> bytes:
-        changes.setdefault("code", self.codes.new())
+        if "code" not in changes:
+            changes["code"] = self.codes.new()
         changes.setdefault("challenge", self.challenges.issue())
         changes.setdefault("signed_at_ns", self.clock.wall_ns)
         pairing = self.home.pairing(**changes)
