@@ -8,6 +8,8 @@ POST /v0/challenge           JSON arguments                              a fresh
 POST /v0/pair                sealed bytes                                result
 POST /v0/act                 DSSE envelope                               result
 POST /v0/read                DSSE envelope (a signed read)               result, a handle among it, or bytes
+POST /v0/session             DSSE envelope (an act, no documents)        result with a handle
+POST /v0/operations/<name>   JSON arguments (Authorization as below)     result, or bytes
 GET /v0/status               (Authorization: Bearer <handle>)            result
 POST /v0/link/<agency>       sealed bytes                                200 sealed reply, 202 nothing
 GET /v0/link/<agency>/out    (?after=<number>&wait=<seconds>)            200 messages, 202 nothing

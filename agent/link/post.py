@@ -5,10 +5,10 @@ What it guarantees:
 1. TLS 1.2 or later, the post's name verified, our client certificate shown; TCP_NODELAY, without which a
    QoS 1 round trip takes 45 ms instead of 1 ms (Nagle against delayed acknowledgements).
 2. A lost connection is tried again for ever, with exponential backoff and full jitter (`Backoff`).
-3. What is published waits for the connection, goes out in order, one at a time, with QoS 1 and a message
-   expiry; nothing is retained and there is no last will. The post's refusal (PUBACK) is an error.
-4. What the post keeps for us while we are away comes when we are back (session expiry). A post that was
-   killed may have lost our session; then what is published before we are back reaches nobody.
+3. What is published waits for the connection and for somebody who listens (`agent.link.out_queue`), goes out
+   in order, one at a time, with QoS 1 and a message expiry; nothing is retained and there is no last will.
+   The post's refusal (PUBACK) is an error.
+4. What the post keeps for us while we are away comes when we are back (session expiry).
 5. What the post was asked to retain, what is too large, what was delivered before and what we did not
    subscribe to is dropped and counted.
 
@@ -25,12 +25,11 @@ import asyncio
 import contextlib
 import logging
 import math
-import secrets
 import socket
 import time
 import traceback
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field, replace
+from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import aiomqtt
@@ -41,6 +40,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.errors import DoorwardError, MalformedInput, Refused, TransientError, Unreachable
 from agent.link.backoff import Backoff
+from agent.link.out_queue import IDENTITY_BYTES, OutQueue
 from agent.link.post_settings import LinkState, one_line
 from agent.link.transport import MAX_SEALED_BYTES
 
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from paho.mqtt.client import DisconnectFlags, MQTTMessage
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from agent.link.out_queue import Outgoing
     from agent.link.post_settings import MqttSettings
 
 T = TypeVar("T")
@@ -63,21 +64,10 @@ _KEEPALIVE_S: Final = 30
 _TIMEOUT_S: Final = 10.0
 _RECEIVE_MAXIMUM: Final = 20
 _PACKET_OVERHEAD_BYTES: Final = 4096  # topic, properties, lengths
-_OUT_MESSAGES: Final = 64
-_OUT_BYTES: Final = 4 * 1024 * 1024
-_IDENTITY_BYTES: Final = 8
 _SEEN: Final = 1024
+_NO_MATCHING_SUBSCRIBERS: Final = 0x10
 _NOT_AUTHORIZED: Final = 0x87
 _PACKET_TOO_LARGE: Final = 0x95
-
-
-@dataclass(slots=True, eq=False)
-class _Outgoing:
-    topic: str
-    sealed: bytes
-    expires: float  # time.monotonic
-    done: asyncio.Future[None]
-    identity: bytes = field(default_factory=lambda: secrets.token_bytes(_IDENTITY_BYTES))
 
 
 class _Client(aiomqtt.Client):
@@ -110,7 +100,7 @@ class _Client(aiomqtt.Client):
         self._arrived = arrived
         self._ended = asyncio.Event()
         self._why = "connection lost"
-        self._refusal: ReasonCode | None = None
+        self._reason: ReasonCode | None = None
 
     async def open(self) -> None:
         """Connect and be accepted.
@@ -137,10 +127,10 @@ class _Client(aiomqtt.Client):
         """Nothing left to do for aiomqtt: `open` has connected already."""
 
     async def publish_alone(self, topic: str, sealed: bytes, properties: Properties) -> ReasonCode | None:
-        """Publish with QoS 1, never two at once: why the post did not take it, or None."""
-        self._refusal = None
+        """Publish with QoS 1, never two at once; the reason in the acknowledgement."""
+        self._reason = None
         await self.publish(topic, sealed, qos=1, retain=False, properties=properties)
-        return self._refusal
+        return self._reason
 
     async def close(self) -> None:
         """Say goodbye if that is possible, and close the socket in any case."""
@@ -205,7 +195,7 @@ class _Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties,
     ) -> None:
-        self._refusal = reason_code if reason_code.is_failure else None
+        self._reason = reason_code
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
 
@@ -232,15 +222,17 @@ class PostSession:
         self._subscribed: set[str] = set()
         self._stale: set[str] = set()
         self._topics_changed = asyncio.Event()
-        self._out: deque[_Outgoing] = deque()
-        self._out_waiting = asyncio.Event()
+        self._out = OutQueue(self._new_backoff)
         self._seen: OrderedDict[tuple[str, bytes], None] = OrderedDict()
-        self._backoff = Backoff(settings.first_retry_s, settings.longest_retry_s)
+        self._backoff = self._new_backoff()
         self._changed_at = time.monotonic()
         self._next_attempt_at: float | None = None
         self._state = LinkState(
             connected=False, since_s=0, next_attempt_s=None, failures=0, error=None, waiting=0
         )
+
+    def _new_backoff(self) -> Backoff:
+        return Backoff(self._settings.first_retry_s, self._settings.longest_retry_s)
 
     def state(self) -> LinkState:
         """How things stand now."""
@@ -251,7 +243,7 @@ class PostSession:
             since_s=now - self._changed_at,
             next_attempt_s=None if due is None else max(0.0, due - now),
             failures=self._backoff.failures,
-            waiting=len(self._out),
+            waiting=self._out.waiting,
         )
 
     def set_topics(self, topics: Iterable[str]) -> None:
@@ -260,33 +252,24 @@ class PostSession:
         self._topics_changed.set()
 
     async def publish(self, topic: str, sealed: bytes, *, expiry_s: float, wait_s: float) -> None:
-        """Publish once the post is there; returns when it has taken the message.
+        """Publish once the post is there; returns when it has taken the message for somebody.
 
         A caller that gives up (cancelled) takes its message back, unless it is on its way already.
 
         Raises:
-            Unreachable: The post did not take it within ``wait_s``.
+            Unreachable: The post did not take it within ``wait_s``, or knows nobody who listens.
             TransientError: Too much is waiting already.
             Refused: We may not publish there.
             MalformedInput: Too large for the post.
         """
-        if len(self._out) >= _OUT_MESSAGES or sum(len(one.sealed) for one in self._out) > _OUT_BYTES:
-            raise TransientError(f"post: too much is waiting to be sent (got {len(self._out)} messages)")
-        loop = asyncio.get_running_loop()
-        outgoing = _Outgoing(topic, sealed, time.monotonic() + expiry_s, loop.create_future())
-        self._out.append(outgoing)
-        self._out_waiting.set()
         try:
             async with asyncio.timeout(wait_s):
-                await outgoing.done
+                await self._out.publish(topic, sealed, expiry_s)
         except TimeoutError as error:
-            why = self._state.error or "it did not acknowledge"
+            why = self._state.error or "nobody listens there"
             raise Unreachable(
                 f"post {self._settings.host}:{self._settings.port}: message not taken in {wait_s:g} s ({why})"
             ) from error
-        finally:
-            with contextlib.suppress(ValueError):
-                self._out.remove(outgoing)
 
     async def run(self) -> NoReturn:
         """Stay connected until cancelled."""
@@ -351,36 +334,28 @@ class PostSession:
 
     async def _keep_sending(self, client: _Client) -> NoReturn:
         while True:
-            while not self._out:
-                self._out_waiting.clear()
-                await self._out_waiting.wait()
-            outgoing = self._out[0]
+            outgoing = await self._out.head()
             left = outgoing.expires - time.monotonic()
-            error: DoorwardError | None = Unreachable("post: the message expired before it could be sent")
+            fate: bool | DoorwardError = Unreachable("post: the message expired before it could be sent")
             if left > 0:
-                error = await self._send(client, outgoing, left)
-            if self._out and self._out[0] is outgoing:
-                self._out.popleft()
-            if outgoing.done.done():
-                continue  # Its publisher gave up meanwhile.
-            if error is None:
+                fate = await self._send(client, outgoing, left)
+            if fate is True:
                 self._state = replace(self._state, sent=self._state.sent + 1)
-                outgoing.done.set_result(None)
-            else:
-                outgoing.done.set_exception(error)
+            self._out.settle(outgoing, fate)
 
-    async def _send(self, client: _Client, outgoing: _Outgoing, left_s: float) -> DoorwardError | None:
+    async def _send(self, client: _Client, outgoing: Outgoing, left_s: float) -> bool | DoorwardError:
+        """Whether somebody listened, or why the post did not take the message."""
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.MessageExpiryInterval = math.ceil(left_s)
         properties.CorrelationData = outgoing.identity
-        refusal = await client.publish_alone(outgoing.topic, outgoing.sealed, properties)
-        if refusal is None:
-            return None
-        if refusal.value == _NOT_AUTHORIZED:
+        reason = await client.publish_alone(outgoing.topic, outgoing.sealed, properties)
+        if reason is None or not reason.is_failure:
+            return reason is None or reason.value != _NO_MATCHING_SUBSCRIBERS
+        if reason.value == _NOT_AUTHORIZED:
             return Refused(f"post: we may not publish to {outgoing.topic}", reason="post")
-        if refusal.value == _PACKET_TOO_LARGE:
+        if reason.value == _PACKET_TOO_LARGE:
             return MalformedInput(f"post: {len(outgoing.sealed)} bytes are too large for it")
-        return TransientError(f"post: did not take the message ({str(refusal).lower()})")
+        return TransientError(f"post: did not take the message ({str(reason).lower()})")
 
     def _receive(self, message: MQTTMessage) -> None:
         state = self._state
@@ -402,7 +377,7 @@ class PostSession:
         elif identity in self._seen:
             self._state = replace(state, dropped_repeated=state.dropped_repeated + 1)
         else:
-            if len(identity[1]) == _IDENTITY_BYTES:
+            if len(identity[1]) == IDENTITY_BYTES:
                 self._seen[identity] = None
                 if len(self._seen) > _SEEN:
                     self._seen.popitem(last=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 import ssl
 import struct
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _JSON: Final = "application/json"
 _OCTETS: Final = "application/octet-stream"
+_OPERATION: Final = re.compile(r"[a-z-]{1,32}")
 _LENGTH: Final = struct.Struct(">I")
 _POSTS: Final = {"challenge": _JSON, "pair": _OCTETS, "act": _JSON, "read": _JSON, "session": _JSON}
 
@@ -61,6 +63,8 @@ class RemoteDoor:
             body = strict_json.dumps(args) if operation == "challenge" else blob
             headers["Content-Type"] = _POSTS[operation]
         elif operation != "device":
+            if not _OPERATION.fullmatch(operation):
+                raise MalformedInput(f"operation: got {operation[:40]!r}, expected a name")
             path = f"/v0/operations/{operation}"
             headers["Authorization"] = f"Bearer {_handle(args)}"
             headers["Content-Type"] = _JSON

@@ -278,9 +278,8 @@ async def test_publications_wait_for_the_post_and_go_out_in_order(broker: Broker
             group.create_task(link.publish(AGENCY, news))
         await reached(link.state, lambda state: state.waiting == 5)
         broker.start()
-        await connected(transport)  # A killed post has forgotten who listens.
         messages = transport.messages(DEVICE)
-        async with running(link):
+        async with running(link):  # Whoever is back first: a killed post has forgotten who listens.
             assert [await first(messages) for _ in range(5)] == pieces(5)
         assert link.state().sent == 5
 
@@ -292,13 +291,41 @@ async def test_a_publication_that_nobody_takes_ends_and_is_forgotten(broker: Bro
         with pytest.raises(Unreachable, match=r"not taken in 0\.05 s"):
             await link.publish(AGENCY, b"late", wait_s=0.05)
         async with asyncio.TaskGroup() as group:
-            waiting = [group.create_task(link.publish(AGENCY, b"x")) for _ in range(64)]
-            await reached(link.state, lambda state: state.waiting == 64)
+            waiting = [group.create_task(link.publish(AGENCY, b"x")) for _ in range(16)]
+            await reached(link.state, lambda state: state.waiting == 16)
             with pytest.raises(TransientError, match="too much is waiting"):
                 await link.publish(AGENCY, b"one more")
-            for task in waiting:
+            other = group.create_task(link.publish(OTHER_AGENCY, b"for another"))
+            await reached(link.state, lambda state: state.waiting == 17)
+            for task in (*waiting, other):
                 task.cancel()
         assert link.state().waiting == 0
+
+
+async def test_a_message_to_somebody_who_was_never_there_waits_for_them_and_holds_up_nobody(
+    broker: Broker,
+) -> None:
+    core = Core()
+    link = MqttDeviceLink(broker.settings(DEVICE), DEVICE, agencies=[AGENCY], submit=core.submit)
+    async with (
+        MqttAgencyTransport(broker.settings(AGENCY), AGENCY) as transport,
+        asyncio.TaskGroup() as group,
+    ):
+        await connected(transport)
+        asking = [group.create_task(transport.send(DEVICE, sealed)) for sealed in pieces(3)]
+        await reached(transport.state, lambda state: state.waiting == 3)
+        async with running(link):
+            replies = transport.messages(DEVICE)
+            assert [await first(replies) for _ in range(3)] == [b"re:" + sealed for sealed in pieces(3)]
+            await asyncio.gather(*asking)
+            absent = group.create_task(link.publish(OTHER_AGENCY, b"anybody?"))
+            await link.publish(AGENCY, b"present")
+            assert await first(replies) == b"present"
+            assert not absent.done()
+            absent.cancel()
+            with pytest.raises(Unreachable, match="nobody listens there"):
+                await link.publish(OTHER_AGENCY, b"anybody?", wait_s=0.3)
+    assert core.got == [(AGENCY, sealed) for sealed in pieces(3)]
 
 
 async def test_retained_and_oversized_messages_are_dropped_and_the_link_lives(lax_broker: Broker) -> None:
@@ -357,6 +384,28 @@ async def test_the_same_publication_twice_is_delivered_once(broker: Broker) -> N
     assert core.got == [(AGENCY, b"news one"), (AGENCY, b"news two")]
 
 
+async def test_what_leaves_is_not_retained_expires_and_leaves_no_will(broker: Broker) -> None:
+    settings = broker.settings(DEVICE)
+    assert settings.tls_context().minimum_version == ssl.TLSVersion.TLSv1_2
+    assert settings.tls_context().verify_mode == ssl.CERT_REQUIRED
+    assert settings.tls_context().check_hostname
+    async with stranger(broker.settings(AGENCY), AGENCY) as agency:
+        link = MqttDeviceLink(settings, DEVICE, agencies=[AGENCY], submit=Core().submit)
+        async with running(link):
+            await connected(link)
+            await link.publish(AGENCY, b"news", expiry_s=100)
+            # The same certificate again: the post throws the first connection out, as a crash would.
+            async with stranger(settings, DEVICE) as second:
+                await second.publish(topic_out(AGENCY, DEVICE), b"marker", qos=1)
+        heard = aiter(agency.messages)
+        async with asyncio.timeout(10):
+            news, marker = await anext(heard), await anext(heard)
+    assert (news.payload, marker.payload) == (b"news", b"marker")
+    assert (news.qos, news.retain) == (1, False)
+    assert news.properties is not None
+    assert 0 < news.properties.MessageExpiryInterval <= 100  # type: ignore[attr-defined]
+
+
 async def test_another_certificate_with_the_devices_client_id_does_not_throw_it_out(broker: Broker) -> None:
     core = Core()
     link = MqttDeviceLink(broker.settings(DEVICE), DEVICE, agencies=[AGENCY], submit=core.submit)
@@ -373,7 +422,7 @@ async def test_agencies_change_while_running_and_a_removed_one_is_heard_no_more(
     core = Core()
     settings = broker.settings(DEVICE)
     async with (
-        MqttAgencyTransport(broker.settings(AGENCY), AGENCY) as old,
+        MqttAgencyTransport(broker.settings(AGENCY), AGENCY, send_wait_s=1) as old,
         MqttAgencyTransport(broker.settings(OTHER_AGENCY), OTHER_AGENCY) as new,
     ):
         async with running(MqttDeviceLink(settings, DEVICE, agencies=[AGENCY], submit=core.submit)) as link:
@@ -386,17 +435,10 @@ async def test_agencies_change_while_running_and_a_removed_one_is_heard_no_more(
         async with running(MqttDeviceLink(settings, DEVICE, submit=core.submit)) as link:
             await reached(link.state, lambda state: state.dropped_foreign == 1)
             link.set_agencies([OTHER_AGENCY])
-            while True:  # Until the subscription stands, what is sent is nobody's.
-                await new.send(DEVICE, b"hello")
-                try:
-                    async with asyncio.timeout(0.2):
-                        assert await anext(new.messages(DEVICE)) == b"re:hello"
-                except TimeoutError:
-                    continue
-                break
-            await old.send(DEVICE, b"far too late")
-            await new.send(DEVICE, b"last")
-            assert await first(new.messages(DEVICE)) == b"re:last"
+            await new.send(DEVICE, b"hello")
+            assert await first(new.messages(DEVICE)) == b"re:hello"
+            with pytest.raises(Unreachable, match="nobody listens there"):
+                await old.send(DEVICE, b"far too late")
             assert link.state().dropped_foreign == 1
     assert [sealed for agency, sealed in core.got if agency == AGENCY] == [b"news from the old"]
 

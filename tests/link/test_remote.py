@@ -93,7 +93,9 @@ async def test_operations_and_handles_that_do_not_exist_never_leave(tmp_path: Pa
     async with door(tmp_path) as at:
         for name, args in (
             ("shell", {}),
-            ("openapi.json", {}),
+            ("openapi.json", {"handle": "abc"}),
+            ("../act", {"handle": "abc"}),
+            ("a?b", {"handle": "abc"}),
             ("status", {}),
             ("status", {"handle": 1}),
             ("status", {"handle": "a b"}),
