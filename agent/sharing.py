@@ -247,11 +247,7 @@ class Sharing:
             if agency is None or held.request.id in self._granted:
                 continue
             if isinstance(self._gate.decide(held.request), Grant):
-                try:
-                    self._send(agency, await self._decided(agency, held.request))
-                except MalformedInput as error:
-                    # One request that cannot be answered must not keep the others waiting.
-                    log.warning("request %s: %s", held.request.id[:19], error)
+                self._send(agency, await self._decided(agency, held.request))
 
     # Offers
 

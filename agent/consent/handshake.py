@@ -18,6 +18,7 @@ from agent.consent.envelope import PayloadType
 from agent.consent.fields import Fields, encode_bytes, key_id_item, name_item
 from agent.consent.reasons import AgencyReason
 from agent.consent.rules import Mode
+from agent.consent.token import MAX_BYTES as MAX_TOKEN_BYTES
 from agent.consent.token import NONCE_BYTES, Purpose, Terms
 from agent.errors import DocumentError
 
@@ -387,7 +388,7 @@ def verify_decision(data: bytes, device: bytes) -> Decision:
         household=fields.key_id("household"),
         request=fields.key_id("re"),
         status=fields.choice("status", AgencyReason),
-        token=fields.data("token", max_bytes=32 * 1024) if fields.has("token") else None,
+        token=fields.data("token", max_bytes=MAX_TOKEN_BYTES) if fields.has("token") else None,
     )
     fields.done()
     return decision

@@ -20,6 +20,9 @@ from agent.errors import DocumentError, SignatureError
 if TYPE_CHECKING:
     from agent.consent.charter import Charter
 
+MAX_BYTES: Final = 32 * 1024
+"""Of a token's envelope, so that a decision can carry it to the agency."""
+
 MAX_SECONDS: Final = 366 * 24 * 3600
 SMALLEST_HEIGHT: Final = 240
 LARGEST_HEIGHT: Final = 2160
@@ -233,9 +236,11 @@ def verify(data: bytes, charter: Charter) -> Token:
     distinct owners, then, where fewer root keys than the threshold signed, the daily limits.
 
     Raises:
-        DocumentError: Not a token of this household.
+        DocumentError: Not a token of this household, or too large.
         SignatureError: Too few owners, or more than daily keys may grant.
     """
+    if len(data) > MAX_BYTES:
+        raise DocumentError(f"token: too large (got {len(data)} bytes, expected at most {MAX_BYTES})")
     verified = envelope.verify(data, PayloadType.TOKEN, charter.owner_keys())
     token = parse(verified.payload)
     if token.household != charter.household:
