@@ -336,11 +336,11 @@ class Box:
             return None
         return handshake.verify_answer(self.opened(reply, offer, name), self.home.keys.signing_public)
 
-    def offer_now(self, request: Request, token: Token, *, name: str = "offer", **changes: Any) -> Offer:
+    def offer_now(self, request: Request, granted: Token, *, name: str = "offer", **changes: Any) -> Offer:
         """An offer made at this moment."""
         second = self.clock.wall_ns // SECOND_NS * SECOND_NS
         lifetime: dict[str, Any] = {"issued_at_ns": second, "expires_at_ns": second + 30 * SECOND_NS}
-        return self.home.offer(request, token, name=name, **{**lifetime, **changes})
+        return self.home.offer(request, granted, name=name, **{**lifetime, **changes})
 
     def told(self) -> list[Ended]:
         """The ends of sessions that agencies were told."""
