@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MAX_BADGE_NS: Final = 7 * 24 * 3600 * times.SECOND_NS
 MAX_REQUEST_NS: Final = 24 * 3600 * times.SECOND_NS
 MAX_OFFER_NS: Final = 30 * times.SECOND_NS
+MAX_BADGE_BYTES: Final = 1536
 MAX_DOCUMENT_BYTES: Final = 48 * 1024
 
 
@@ -195,7 +196,7 @@ def _open_operator_document(data: bytes, kind: PayloadType, agency: Agency, wher
         raise DocumentError(f"{where}: too large (got {len(data)} bytes, expected {MAX_DOCUMENT_BYTES})")
     _, payload = envelope.unverified_payload(data)
     unverified = Fields(strict_json.loads(payload), where)
-    badge_envelope = unverified.data("badge", max_bytes=4096)
+    badge_envelope = unverified.data("badge", max_bytes=MAX_BADGE_BYTES)
     badge = verify_badge(badge_envelope, agency)
     verified = envelope.verify(data, kind, {badge.operator: badge.key})
     fields = Fields(strict_json.loads(verified.payload), where)

@@ -11,7 +11,7 @@ from typing import Final
 
 from agent.errors import DocumentError
 
-MAX_CHARS: Final = 8192
+MAX_CHARS: Final = 7680
 """The answer carries the offer once more, inside the ledger's receipt, and must fit an envelope. Chromium's
 offers of one video are 5 to 6 thousand characters long."""
 

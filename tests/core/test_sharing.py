@@ -14,6 +14,7 @@ from agent.consent import envelope, handshake, sdp
 from agent.consent.acts import ShutterState
 from agent.consent.decision import Usage
 from agent.consent.envelope import short
+from agent.consent.handshake import MAX_BADGE_BYTES
 from agent.consent.reasons import AgencyReason, DenialReason
 from agent.consent.rules import Mode, PurposeKind
 from agent.consent.times import SECOND_NS
@@ -391,7 +392,7 @@ async def test_largest_offer_that_is_read_can_be_answered(box: Box, request_: Re
     large = SDP + line * ((sdp.MAX_CHARS - len(SDP)) // len(line))
     box.net.sdp = large.replace("recvonly", "sendonly").encode()
     badge = POLICE.signed_badge()
-    padded = badge[:-1] + b',"pad":"' + b"x" * (4096 - len(badge) - 9) + b'"}'
+    padded = badge[:-1] + b',"pad":"' + b"x" * (MAX_BADGE_BYTES - len(badge) - 9) + b'"}'
     offer = box.offer_now(request_, token, sdp=large, badge_envelope=padded)
     assert await offered(box, offer) is AgencyReason.GRANTED
 
