@@ -31,15 +31,10 @@ def frame(header: bytes, blob: bytes = b"", *, total: int | None = None, length:
     return struct.pack(">II", total, len(header) if length is None else length) + header + blob
 
 
-values = (
-    st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.text(st.characters(codec="utf-8"))
-)
-messages = st.builds(
-    Message,
-    st.sampled_from(MessageKind),
-    st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda name: name != "kind"), values, max_size=4),
-    st.binary(max_size=100),
-)  # fmt: skip
+texts = st.text(st.characters(codec="utf-8"))
+values = st.none() | st.booleans() | st.integers(1 - 2**63, 2**63 - 1) | texts
+fields = st.dictionaries(texts.filter(lambda name: name != "kind"), values, max_size=4)
+messages = st.builds(Message, st.sampled_from(MessageKind), fields, st.binary(max_size=100))
 
 
 @given(st.lists(messages, max_size=4))
@@ -121,7 +116,7 @@ def test_unit_written_is_read_back() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"permits": None}, {"permits": "3"}, {"permits": [True]}, {"permits": ["3"]}, {"key": 1}, {"key": None},
+        {"permits": None}, {"permits": "3"}, {"permits": [True]}, {"permits": ["3"]}, {"key": 1},
         {"pts_90k": "1"}, {"pts_90k": True}, {"t_boot_ns": None},
     ],
 )  # fmt: skip
