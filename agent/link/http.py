@@ -82,10 +82,11 @@ class HttpTransport:
             self._polling.cancel()
         self._inbox.close()
         try:
+            # Before the cancelled poll lets go of its connection: a TLS goodbye can outlive the event loop.
+            await self._stack.aclose()
+        finally:
             # The body's own error is not the group's business: it would come out wrapped in a group.
             await self._group.__aexit__(None, None, None)
-        finally:
-            await self._stack.aclose()
 
     async def send(self, device: str, sealed: bytes) -> None:
         """Hand ``sealed`` to the device; its immediate reply, if any, comes out of `messages`.

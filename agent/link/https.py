@@ -7,9 +7,12 @@ device signs it in its description, or trusts the device's own authority. Plain 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
+import socket
 import ssl
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -30,12 +33,13 @@ from agent.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
 _FINGERPRINT: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _CONNECT_S: Final = 10.0
+_GOODBYE_S: Final = 1.0
 _OK: Final = frozenset({200, 202})
 
 
@@ -74,8 +78,9 @@ class Peer:
                 f"fingerprint: got {self.fingerprint[:80]!r}, expected sha256: and 64 lower-case hex digits"
             )
 
-    def session(self) -> aiohttp.ClientSession:
-        """A client that talks to nobody but this peer; call it on the event loop, use it with ``async with``.
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """A client that talks to nobody but this peer; on the way out all its connections are closed.
 
         Raises:
             ConfigError: The authority file is missing or no certificate.
@@ -88,12 +93,45 @@ class Peer:
                 trust = ssl.create_default_context(cafile=self.ca)
             except OSError as error:
                 raise ConfigError(f"authority file {self.ca}: {error}") from error
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=trust, limit=8),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-        )
+        sockets = _Sockets()
+        try:
+            async with aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=trust, limit=8, socket_factory=sockets.make),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+            ) as session:
+                yield session
+        finally:
+            await sockets.closed()
+
+
+class _Sockets:
+    """The sockets of one session.
+
+    aiohttp forgets the connection of a cancelled request while TLS still says goodbye on it; a program that
+    ends its event loop then leaves it open.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[socket.socket] = []
+
+    def make(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        """A socket for ``address``, remembered while it is open."""
+        family, kind, protocol = address[:3]
+        made = socket.socket(family, kind, protocol)
+        self._open = [*self._still_open(), made]
+        return made
+
+    def _still_open(self) -> list[socket.socket]:
+        return [one for one in self._open if one.fileno() != -1]
+
+    async def closed(self) -> None:
+        """Wait for the goodbyes, a second at most: a peer that does not answer gets no more of our time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                while self._still_open():  # noqa: ASYNC110 - nothing tells when a socket closes
+                    await asyncio.sleep(_GOODBYE_S / 1000)
 
 
 @dataclass(frozen=True, slots=True)

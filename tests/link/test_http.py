@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,21 @@ async def test_device_away_is_unreachable_and_polling_returns_with_it(tmp_path: 
             again.outbox.put(AGENCY, b"back")
             assert await first(transport.messages(DEVICE)) == b"back"
             assert transport.error is None
+
+
+async def test_leaving_at_any_moment_leaves_no_connection_open(tmp_path: Path) -> None:
+    async def brief(at: Door, stay_s: float) -> None:
+        async with link(at):
+            await asyncio.sleep(stay_s)
+
+    def program(at: Door, stay_s: float) -> None:
+        asyncio.run(brief(at, stay_s))
+
+    loop = asyncio.get_running_loop()
+    async with door(tmp_path) as at:
+        for step in range(120):  # Between the first socket and the open poll there are some milliseconds.
+            await loop.run_in_executor(None, program, at, step / 20_000)
+    gc.collect()  # An open connection would be found here, and fail this test as a warning.
 
 
 async def test_core_away_is_a_transient_error_and_malformed_is_silence(tmp_path: Path) -> None:
