@@ -121,7 +121,7 @@ class Conversation:
         """
         now_ns = self._now_ns()
         need_current(device.introduction, now_ns)
-        _check_wanted(wanted, device)
+        check_wanted(wanted, device)
         reply_key = X25519PrivateKey.generate()
         request = Request(
             id="",
@@ -357,8 +357,12 @@ class Conversation:
         )
 
 
-def _check_wanted(wanted: Wanted, device: KnownDevice) -> None:
-    """Tell the operator what the device would only drop."""
+def check_wanted(wanted: Wanted, device: KnownDevice) -> None:
+    """Tell the operator what the device would only drop.
+
+    Raises:
+        ConfigError: It has no such camera or area, or a number is out of range.
+    """
     known = device.areas(wanted.camera)
     for area in wanted.areas:
         if area not in known:

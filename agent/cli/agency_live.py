@@ -14,7 +14,7 @@ from agent.agency import identity as identities
 from agent.agency import watching as watchings
 from agent.agency.client import Line
 from agent.agency.client import ask as ask_device
-from agent.agency.conversation import Wanted
+from agent.agency.conversation import Wanted, check_wanted
 from agent.agency.introductions import all_devices, find_device
 from agent.agency.routes import HttpRoute, read_route
 from agent.agency.words import duration, granted, hint
@@ -100,6 +100,7 @@ def live(directory: Path, /, *, wait: bool, as_json: bool, **options: Any) -> No
     )
     with office(directory) as opened:
         device = find_device(opened.store, options["device_name"])
+        check_wanted(wanted, device)
         operator = identities.operator(opened.store, opened.identity, options["number"], clock.wall_ns())
         route = route_to(opened, device, options)
 

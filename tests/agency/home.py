@@ -284,7 +284,7 @@ class Home:
         self.keeper = keeper
         self.viewers = viewers
         self._group = group
-        self.listeners: list[Callable[[str, bytes], None]] = []
+        self.listeners: list[Callable[[str, bytes], object]] = []
         time = TrustedTime(lambda: (wall_ns(), 0))
         self.gate = Gate(
             keeper,
