@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,9 @@ from agent.console.tls import lan_tls
 from agent.errors import DoorwardError, MalformedInput
 from agent.ledger.checkpoint import origin_of
 from agent.ledger.receipt import Receipt
+from agent.link.mqtt import MqttDeviceLink, MqttSettings
 from tests.agency.home import Household, home
+from tests.support.broker import Broker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -66,11 +70,12 @@ class Desk:
 
 
 class House:
-    """A household whose device serves HTTPS from a thread of its own."""
+    """A household whose device runs in a thread of its own, behind its HTTPS door or at a post."""
 
-    def __init__(self, household: Household, directory: Path) -> None:
+    def __init__(self, household: Household, directory: Path, *, post: MqttSettings | None = None) -> None:
         self.household = household
         self._directory = directory
+        self._post = post
         self._up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self.url = ""
@@ -79,6 +84,37 @@ class House:
 
     async def _serve(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        async with home(self.household, self._directory / "ledger") as self.home:
+            if self._post is None:
+                await self._at_its_door()
+            else:
+                await self._at(self._post)
+
+    @property
+    def _agencies(self) -> frozenset[str]:
+        charter = self.household.charter
+        return frozenset(short(each.key_id) for each in charter.agencies) if charter else frozenset()
+
+    async def _at(self, post: MqttSettings) -> None:
+        link = MqttDeviceLink(
+            post,
+            short(self.household.device),
+            agencies=self._agencies,
+            submit=self.home.sharing.message,
+        )
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(link.run())
+
+            def publish(agency: str, sealed: bytes) -> None:
+                group.create_task(link.publish(agency, sealed))
+
+            self.home.listeners.append(publish)
+            self._up.set()
+            await self._over.wait()
+            self.home.listeners.remove(publish)
+            running.cancel()
+
+    async def _at_its_door(self) -> None:
         tls = lan_tls(self._directory, short(self.household.device))
         self.fingerprint = tls.fingerprint
 
@@ -89,21 +125,18 @@ class House:
                 raise MalformedInput("not in this test")
             return {}, self.wrong_descriptor or self.household.descriptor(tls.fingerprint)
 
-        async with home(self.household, self._directory / "ledger") as self.home:
-            outbox = Outbox()
-            self.home.listeners.append(outbox.put)
-            charter = self.household.charter
-            known = frozenset(short(each.key_id) for each in charter.agencies) if charter else frozenset()
-            app = application(
-                operations=operations,
-                submit=self.home.sharing.message,
-                agencies=lambda: known,
-                outbox=outbox,
-            )
-            async with serving(app, host="127.0.0.1", port=0, tls=tls.context) as (host, port):
-                self.url = f"https://{host}:{port}"
-                self._up.set()
-                await self._over.wait()
+        outbox = Outbox()
+        self.home.listeners.append(outbox.put)
+        app = application(
+            operations=operations,
+            submit=self.home.sharing.message,
+            agencies=lambda: self._agencies,
+            outbox=outbox,
+        )
+        async with serving(app, host="127.0.0.1", port=0, tls=tls.context) as (host, port):
+            self.url = f"https://{host}:{port}"
+            self._up.set()
+            await self._over.wait()
 
     def do(self, act: Callable[[Home], Coroutine[Any, Any, Any]]) -> Any:
         """Let something happen at the device; does not wait for it."""
@@ -158,6 +191,14 @@ async def revoke_after_pictures(home: Home) -> None:
     home.revoke(token)
 
 
+async def interrupt_after_pictures(home: Home) -> None:
+    await home.grant()
+    async with asyncio.timeout(20):
+        while home.viewers.encoded < 25:
+            await asyncio.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_whole_story_from_import_to_verified_receipts(desk: Desk, house: House, tmp_path: Path) -> None:
     desk.ok("import", tmp_path / "introduction.json", "--via", house.url)
     (known,) = desk.json("households")
@@ -195,6 +236,41 @@ def test_whole_story_from_import_to_verified_receipts(desk: Desk, house: House, 
         entry = receipt.verify(house.household.keys.signing_public, origin_of(house.household.device))
         assert (receipt.index, str(entry.kind)) == (receipts[kind]["entry"], receipts[kind]["kind"])
     desk.ok("receipt", str(receipts[0]["entry"]), "--out", tmp_path / "by-number.json")
+
+
+def test_same_story_over_a_real_post_with_certificates(desk: Desk, tmp_path: Path) -> None:
+    card = verify_card(_card(desk, tmp_path))
+    household = Household()
+    household.found(Agency(card.name, card.signing, card.seal, Answers.PENDING, 3600))
+    (tmp_path / "introduction.json").write_bytes(household.introduction(card.agency))
+    for each in ("post", "house"):
+        (tmp_path / each).mkdir()
+    with Broker(tmp_path / "post") as broker:
+        ours = broker.settings(desk.json("card")["link_name"])
+        theirs = broker.settings(short(household.device))
+        where = ("--post", f"{ours.host}:{ours.port}")
+        files = ("--ca", ours.ca, "--cert", ours.certificate, "--key", ours.key)
+        desk.ok("import", tmp_path / "introduction.json", *where, *files)
+        with House(household, tmp_path / "house", post=theirs).serving() as house:
+            ended = house.do(revoke_after_pictures)
+            _, decided = desk.lines(*ASK)
+            assert decided["status"] == "granted"
+            _, report = desk.lines("watch", "--request", decided["request"], *LOOPBACK)
+            ended.result(10)
+    assert report["reason"] == "ended_by_owner"
+    assert report["end_verified"]
+    desk.ok("receipts", "--verify")
+
+
+def test_ctrl_c_leaves_with_a_report_and_a_receipt(desk: Desk, house: House, tmp_path: Path) -> None:
+    desk.ok("import", tmp_path / "introduction.json", "--via", house.url)
+    house.do(interrupt_after_pictures)
+    _, decided = desk.lines(*ASK)
+    said = desk.ok("watch", "--request", decided["request"], "--save", tmp_path / "out.mp4", *LOOPBACK)
+    assert "you left" in said
+    assert "end is entry" in said
+    assert "saved to" in said
+    assert "no machine analysis" in said
 
 
 def test_flipped_byte_in_a_kept_receipt_is_found(desk: Desk, house: House, tmp_path: Path) -> None:
