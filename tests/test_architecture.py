@@ -200,5 +200,5 @@ def test_consent_reads_nothing_and_says_nothing() -> None:
                 assert node.module.split(".")[0] not in forbidden, path
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"open", "print", "input", "exec", "eval"}, path
-            elif isinstance(node, ast.Attribute):
-                assert node.attr not in {"now", "utcnow", "today"}, path
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                assert node.func.attr not in {"now", "utcnow", "today"}, path

@@ -226,3 +226,20 @@ def test_signature_for_a_draft_counts_for_no_other_draft() -> None:
     other = sign(PayloadType.CHARTER, HOME.next_json(FIRST, granting=2), BEN.root)
     with pytest.raises(SignatureError):
         charters.verify_next(other, FIRST)
+
+
+def test_charter_standing_alone_still_needs_its_own_threshold() -> None:
+    second = HOME.signed_next(FIRST)
+    assert charters.verify_alone(second).version == 2
+    assert charters.verify_alone(HOME.signed_charter()) == FIRST
+    for lacking in (HOME.signed_next(FIRST, ANN.root), HOME.signed_next(FIRST, ANN.daily(), BEN.daily())):
+        with pytest.raises(SignatureError):
+            charters.verify_alone(lacking)
+    with pytest.raises(DocumentError, match="another kind"):
+        charters.verify_alone(HOME.signed_token())
+
+
+def test_charter_without_post_is_written_without_one() -> None:
+    assert FIRST.post is None
+    assert "post" not in charters.to_json(FIRST)
+    assert charters.parse(charters.payload_of(FIRST)) == FIRST

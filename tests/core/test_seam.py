@@ -98,6 +98,17 @@ def test_blocking_reader_reads_what_the_other_does_and_sees_the_end() -> None:
         assert seam.read_blocking(ours) is None
 
 
+def test_blocking_reader_refuses_a_frame_cut_anywhere() -> None:
+    data = seam.encode(Message(MessageKind.REPLY, {"id": 1}, b"blob"))
+    for cut in range(1, len(data)):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(data[:cut])
+            theirs.close()
+            with pytest.raises(WireError):
+                seam.read_blocking(ours)
+
+
 def test_message_too_large_for_a_frame_is_not_written() -> None:
     for message in (
         Message(MessageKind.UNIT, {}, bytes(seam.MAX_FRAME_BYTES)),

@@ -376,6 +376,25 @@ async def test_offer_from_before_or_after_its_time_is_stale(
     assert await offered(box, offer) is AgencyReason.STALE_REQUEST
 
 
+async def test_offer_under_an_unknown_clock_is_told_what_every_silence_is(
+    box: Box, request_: Request
+) -> None:
+    token = await box.grant()
+    await status(box, request_)
+    box.clock.ntp = False
+    box.clock.advance(25 * 3600)
+    assert await offered(box, box.home.offer(request_, token)) is AgencyReason.PENDING
+
+
+async def test_request_of_an_agency_removed_meanwhile_is_told_nothing(box: Box, request_: Request) -> None:
+    await status(box, request_)
+    await box.sharing.owners_acted()
+    alone = Home(bodies=(OTHER_BODY,)).signed_next(box.keeper.state.need_charter())
+    await box.act(ANN.root, alone)
+    await box.sharing.owners_acted()
+    assert not box.net.sent
+
+
 async def test_offer_with_a_data_channel_gets_silence(box: Box, request_: Request) -> None:
     token = await box.grant()
     await status(box, request_)

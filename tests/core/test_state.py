@@ -307,6 +307,18 @@ def test_reader_that_keeps_the_state_sees_no_half_of_the_next(tmp_path: Path) ->
     assert keeper.state is not before
 
 
+def test_keeper_without_a_ledger_records_nothing_and_knows_its_household() -> None:
+    keeper = Keeper.without_ledger("ledger: damaged", HOME.signed_charter(), stamp)
+    assert keeper.state.charter == CHARTER
+    assert (keeper.durable, keeper.trouble) == (False, "ledger: damaged")
+    with pytest.raises(LedgerError, match="damaged"):
+        record(keeper, GRANTED)
+    with pytest.raises(LedgerError):
+        _ = keeper.log
+    with pytest.raises(DocumentError):
+        Keeper.without_ledger("x", HOME.signed_charter(ANN.root), stamp)
+
+
 OPERATIONS: list[Entry] = [
     PAIRED,
     CONFIRMED,
