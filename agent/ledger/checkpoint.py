@@ -34,8 +34,10 @@ MAX_CHARS: Final = 128 * 1024
 MAX_SIGNATURES: Final = 16
 """Post-quantum cosignatures take 5 kB each; the specification demands that 16 signatures be accepted."""
 
-_ED25519: Final = b"\x01"
-_KEY_ID_BYTES: Final = 4
+ED25519: Final = 0x01
+"""The signature type of a plain Ed25519 signature in a note."""
+
+KEY_ID_BYTES: Final = 4
 _SIZE: Final = re.compile(r"(?:0|[1-9][0-9]{0,15})\Z", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _NAME: Final = re.compile(r"[^\s+\x00-\x1f]{1,200}\Z")
@@ -60,9 +62,12 @@ def origin_of(device: str) -> str:
     return f"doorward/{short(device)}"
 
 
-def note_key_id(name: str, public: bytes) -> bytes:
-    """The four bytes that name an Ed25519 key in a note: a hint to tell keys apart, never a proof."""
-    return sha256(name.encode("utf-8") + b"\n" + _ED25519 + public).digest()[:_KEY_ID_BYTES]
+def note_key_id(name: str, public: bytes, kind: int = ED25519) -> bytes:
+    """The four bytes that name a key in a note: a hint to tell keys apart, never a proof.
+
+    ``kind`` is the signature type, so that one key may sign in two ways without being mistaken.
+    """
+    return sha256(name.encode("utf-8") + b"\n" + bytes([kind]) + public).digest()[:KEY_ID_BYTES]
 
 
 def sign_note(text: str, name: str, private: Ed25519PrivateKey) -> str:
@@ -74,16 +79,27 @@ def sign_note(text: str, name: str, private: Ed25519PrivateKey) -> str:
     _check_name(name, "key name")
     if not text.endswith("\n") or _CONTROL.search(text):
         raise ProofError("note: text must end its last line and hold no control characters")
-    signature = private.sign(_encode(text))
-    line = encode_bytes(note_key_id(name, private.public_key().public_bytes_raw()) + signature)
-    return f"{text}\n{_DASH} {name} {line}\n"
+    key_id = note_key_id(name, private.public_key().public_bytes_raw())
+    return f"{text}\n{signature_line(name, key_id + private.sign(_encode(text)))}"
 
 
-def open_note(note: str, name: str, public: bytes) -> str:
-    """Return the text of ``note`` if the key called ``name`` signed it.
+def signature_line(name: str, data: bytes) -> str:
+    """One signature line of a note: ``data`` is the key's id and what it signed with.
 
     Raises:
-        ProofError: Not a note, or not validly signed by this key.
+        ProofError: No key can have this name.
+    """
+    _check_name(name, "key name")
+    return f"{_DASH} {name} {encode_bytes(data)}\n"
+
+
+def split_note(note: str) -> tuple[str, tuple[tuple[str, bytes], ...]]:
+    """The text of a note, and who is said to have signed it: key name, and key id with signature.
+
+    Nothing of it is verified.
+
+    Raises:
+        ProofError: Not a note.
     """
     if len(note) > MAX_CHARS:
         raise ProofError(f"note: too large (got {len(note)} characters, expected at most {MAX_CHARS})")
@@ -92,18 +108,26 @@ def open_note(note: str, name: str, public: bytes) -> str:
     head, separator, tail = note.rpartition("\n\n")
     if not separator or not tail.endswith("\n"):
         raise ProofError("note: no signatures after an empty line")
-    text = head + "\n"
-    message = _encode(text)
     lines = tail[:-1].split("\n")
     if len(lines) > MAX_SIGNATURES:
         raise ProofError(f"note: too many signatures (got {len(lines)}, expected at most {MAX_SIGNATURES})")
+    return head + "\n", tuple(_parse_signature(line) for line in lines)
+
+
+def open_note(note: str, name: str, public: bytes) -> str:
+    """Return the text of ``note`` if the key called ``name`` signed it.
+
+    Raises:
+        ProofError: Not a note, or not validly signed by this key.
+    """
+    text, signatures = split_note(note)
+    message = _encode(text)
     expected_id = note_key_id(name, public)
     signed = False
-    for line in lines:
-        signer, signature = _parse_signature(line)
-        if signer != name or signature[:_KEY_ID_BYTES] != expected_id:
+    for signer, signature in signatures:
+        if signer != name or signature[:KEY_ID_BYTES] != expected_id:
             continue
-        if not is_valid_signature(public, message, signature[_KEY_ID_BYTES:]):
+        if not is_valid_signature(public, message, signature[KEY_ID_BYTES:]):
             raise ProofError(f"note: the signature of {name[:80]} is not valid")
         signed = True
     if not signed:
@@ -132,7 +156,16 @@ def verify(note: str, origin: str, name: str, public: bytes) -> Checkpoint:
     Raises:
         ProofError: Not a checkpoint, of another ledger, or not validly signed by this key.
     """
-    lines = open_note(note, name, public)[:-1].split("\n")
+    return read(open_note(note, name, public), origin)
+
+
+def read(text: str, origin: str) -> Checkpoint:
+    """Read the text of a note as a checkpoint of ``origin``; says nothing about signatures.
+
+    Raises:
+        ProofError: Not a checkpoint, or of another ledger.
+    """
+    lines = text[:-1].split("\n")
     if len(lines) != 3:  # noqa: PLR2004 - origin, size, root
         raise ProofError(f"checkpoint: lines (got {len(lines)}, expected 3)")
     if lines[0] != origin:
@@ -152,7 +185,7 @@ def _parse_signature(line: str) -> tuple[str, bytes]:
         raise ProofError(f"note: not a signature line (got {line[:40]!r})")
     _check_name(parts[1], "key name")
     signature = _decode(parts[2], "note: signature")
-    if len(signature) <= _KEY_ID_BYTES:
+    if len(signature) <= KEY_ID_BYTES:
         raise ProofError(f"note: signature too short (got {len(signature)} bytes)")
     return parts[1], signature
 
