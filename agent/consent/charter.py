@@ -10,13 +10,14 @@ changes the household. Any single owner may narrow: revoke, close the shutter, b
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from agent.consent import envelope, strict_json
 from agent.consent.envelope import PayloadType
-from agent.consent.fields import Fields, encode_bytes, polygon_item
+from agent.consent.fields import Fields, encode_bytes, polygon_item, show
 from agent.consent.rules import Rule
 from agent.errors import DocumentError, SignatureError
 
@@ -27,6 +28,13 @@ SELF: Final = "self"
 """What version 1 writes for the household's id, which is the id of these very bytes."""
 
 DAY_S: Final = 24 * 3600
+
+_KEY_NAME: Final = re.compile(r"[^\s+]{1,100}\Z")
+_WITNESS_URL: Final = re.compile(
+    r"(?:https://(?:[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])|http://(?:127\.0\.0\.1|\[::1\]))"
+    r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]{1,100}){0,8}\Z",
+    re.ASCII,
+)
 
 
 class Answers(StrEnum):
@@ -129,6 +137,24 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """A third party that cosigns the ledger's checkpoints; it learns the home's address and on-line times.
+
+    ``name`` is its key's name in notes, ``key`` an Ed25519 public key, ``url`` its submission prefix
+    (c2sp.org/tlog-witness), https but on the machine itself.
+    """
+
+    name: str
+    key: bytes
+    url: str
+
+    @property
+    def key_id(self) -> str:
+        """The id of its key."""
+        return envelope.key_id(self.key)
+
+
+@dataclass(frozen=True, slots=True)
 class DailyLimits:
     """What daily keys may grant without a root key."""
 
@@ -157,6 +183,7 @@ class Charter:
     rollback: Rollback
     accept_plausible_time: bool
     indicator_required: bool
+    witnesses: tuple[Witness, ...] = ()
 
     def root_keys(self) -> dict[str, bytes]:
         """Root keys by key id."""
@@ -260,6 +287,19 @@ def _post(value: object, where: str) -> Post:
     return post
 
 
+def _witness(value: object, where: str) -> Witness:
+    fields = Fields(value, where)
+    name = fields.text("name", max_chars=100)
+    if not _KEY_NAME.match(name):
+        raise DocumentError(f"{where}.name (got {show(name)}, expected text without spaces and plus signs)")
+    key = fields.key("key")
+    url = fields.text("url", max_chars=500)
+    if not _WITNESS_URL.match(url):
+        raise DocumentError(f"{where}.url (got {show(url)}, expected https://HOST[:PORT][/PATH])")
+    fields.done()
+    return Witness(name, key, url)
+
+
 def _limits(value: object, where: str) -> DailyLimits:
     fields = Fields(value, where)
     limits = DailyLimits(fields.integer("max_seconds", 0, 30 * DAY_S), fields.boolean("standing"))
@@ -301,6 +341,7 @@ def parse(payload: bytes) -> Charter:
         rollback=fields.choice("rollback", Rollback),
         accept_plausible_time=fields.boolean("accept_plausible_time"),
         indicator_required=fields.boolean("indicator_required"),
+        witnesses=fields.items("witnesses", _witness, most=8) if fields.has("witnesses") else (),
     )
     fields.done()
     _check(charter)
@@ -321,6 +362,7 @@ def _check(charter: Charter) -> None:
     signing += [key.signing for owner in charter.owners for key in owner.daily]
     signing += [device.signing for device in charter.devices]
     signing += [agency.signing for agency in charter.agencies]
+    signing += [witness.key for witness in charter.witnesses]
     if not all(envelope.is_usable_key(key) for key in signing):
         raise DocumentError("charter: a signing key is no usable Ed25519 key")
     everywhere = list(signing)
@@ -329,6 +371,8 @@ def _check(charter: Charter) -> None:
     everywhere += [agency.seal for agency in charter.agencies]
     if len(set(everywhere)) != len(everywhere):
         raise DocumentError("charter: a public key stands twice (expected each once)")
+    if len({witness.name for witness in charter.witnesses}) != len(charter.witnesses):
+        raise DocumentError("charter.witnesses: a name stands twice")
     _check_cameras(charter)
 
 
@@ -447,6 +491,8 @@ def to_json(charter: Charter) -> dict[str, object]:
         value["previous"] = charter.previous
     if charter.post is not None:
         value["post"] = {"host": charter.post.host, "port": charter.post.port}
+    if charter.witnesses:
+        value["witnesses"] = [witness_json(witness) for witness in charter.witnesses]
     return value
 
 
@@ -481,6 +527,11 @@ def agency_json(agency: Agency) -> dict[str, object]:
         "answers": str(agency.answers),
         "max_seconds": agency.max_seconds,
     }
+
+
+def witness_json(witness: Witness) -> dict[str, object]:
+    """A witness as it stands in a charter."""
+    return {"name": witness.name, "key": encode_bytes(witness.key), "url": witness.url}
 
 
 def camera_json(camera: CameraEntry) -> dict[str, object]:
