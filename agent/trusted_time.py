@@ -2,8 +2,9 @@
 
 An interval [earliest, latest] anchored to CLOCK_BOOTTIME; the system clock need not agree. Owners' acts that
 answer a fresh challenge anchor it as ``authenticated``: the owner signed after we issued the challenge and
-before we received the act, so their clock's reading bounds ours. A kernel clock that NTP keeps is
-``plausible``. Everything else is None: recording goes on, sharing does not.
+before we received the act, so their clock's reading bounds ours. A witness's cosignature over a checkpoint
+that was new does the same. A kernel clock that NTP keeps is ``plausible``. Everything else is None: recording
+goes on, sharing does not.
 
 Drift is taken as 100 ppm; an anchor holds for 24 hours; a floor taken from the ledger keeps time from running
 backwards. Pure but for the readings handed in.
@@ -24,8 +25,11 @@ HOLDOVER_NS: Final = 24 * 3600 * SECOND_NS
 OWNER_CLOCK_NS: Final = 2 * SECOND_NS
 """How wrong an owner's own clock may be."""
 
+WITNESS_CLOCK_NS: Final = 2 * SECOND_NS
+"""How wrong a witness's clock may be."""
+
 WRITTEN_NS: Final = SECOND_NS
-"""``signed_at`` is written in whole seconds, cut off."""
+"""Both are written in whole seconds, cut off."""
 
 NTP_MARGIN_NS: Final = SECOND_NS
 
@@ -35,6 +39,11 @@ class _Anchor:
     boot_ns: int
     earliest_ns: int
     latest_ns: int
+
+
+def _bounds(said_ns: int, clock_ns: int, waited_ns: int) -> tuple[int, int]:
+    """Within what the true time lies when something arrives that was said during the last ``waited_ns``."""
+    return said_ns - clock_ns, said_ns + WRITTEN_NS + clock_ns + waited_ns
 
 
 class TrustedTime:
@@ -57,18 +66,33 @@ class TrustedTime:
         Returns:
             Whether this contradicts what was believed before (a jump).
         """
-        waited = received_boot_ns - issued_boot_ns
-        earliest = signed_at_ns - OWNER_CLOCK_NS
-        latest = signed_at_ns + WRITTEN_NS + OWNER_CLOCK_NS + waited
-        before = self._authenticated(received_boot_ns)
-        jump = False
-        if before is not None:
-            low, high = max(earliest, before.earliest_ns), min(latest, before.latest_ns)
-            jump = low > high
-            if not jump:
-                earliest, latest = low, high
-        self._anchor = _Anchor(received_boot_ns, earliest, latest)
+        said = _bounds(signed_at_ns, OWNER_CLOCK_NS, received_boot_ns - issued_boot_ns)
+        jump = not self._take(said, received_boot_ns)
+        if jump:
+            self._anchor = _Anchor(received_boot_ns, *said)
         return jump
+
+    def witness_said(self, timestamp_ns: int, *, made_boot_ns: int, received_boot_ns: int) -> bool:
+        """Anchor to a witness's cosignature over a checkpoint that did not exist before ``made_boot_ns``.
+
+        The household chose its witnesses for another purpose than to tell the time: one that contradicts
+        what an owner's act or another witness said is not believed.
+
+        Returns:
+            Whether it was believed.
+        """
+        said = _bounds(timestamp_ns, WITNESS_CLOCK_NS, received_boot_ns - made_boot_ns)
+        return said[1] >= self._floor_ns and self._take(said, received_boot_ns)
+
+    def _take(self, said: tuple[int, int], boot_ns: int) -> bool:
+        """Make the anchor of what was said and what was known; False if they contradict each other."""
+        before = self._authenticated(boot_ns)
+        if before is not None:
+            said = max(said[0], before.earliest_ns), min(said[1], before.latest_ns)
+        if said[0] > said[1]:
+            return False
+        self._anchor = _Anchor(boot_ns, *said)
+        return True
 
     def _authenticated(self, boot_ns: int) -> Interval | None:
         anchor = self._anchor

@@ -183,6 +183,7 @@ class Charter:
     rollback: Rollback
     accept_plausible_time: bool
     indicator_required: bool
+    alarm_max_seconds: int = 0  # how long a raised alarm counts; 0: never
     witnesses: tuple[Witness, ...] = ()
 
     def root_keys(self) -> dict[str, bytes]:
@@ -216,6 +217,10 @@ class Charter:
     def agency(self, key_id: str) -> Agency | None:
         """The agency with this key id, or None."""
         return next((agency for agency in self.agencies if agency.key_id == key_id), None)
+
+    def witness(self, key_id: str) -> Witness | None:
+        """The witness with this key id, or None."""
+        return next((witness for witness in self.witnesses if witness.key_id == key_id), None)
 
     def camera(self, name: str) -> CameraEntry | None:
         """The camera of this name, or None."""
@@ -341,6 +346,9 @@ def parse(payload: bytes) -> Charter:
         rollback=fields.choice("rollback", Rollback),
         accept_plausible_time=fields.boolean("accept_plausible_time"),
         indicator_required=fields.boolean("indicator_required"),
+        alarm_max_seconds=fields.integer("alarm_max_seconds", 0, 30 * DAY_S)
+        if fields.has("alarm_max_seconds")
+        else 0,
         witnesses=fields.items("witnesses", _witness, most=8) if fields.has("witnesses") else (),
     )
     fields.done()
@@ -486,6 +494,7 @@ def to_json(charter: Charter) -> dict[str, object]:
         "rollback": str(charter.rollback),
         "accept_plausible_time": charter.accept_plausible_time,
         "indicator_required": charter.indicator_required,
+        "alarm_max_seconds": charter.alarm_max_seconds,
     }
     if charter.previous is not None:
         value["previous"] = charter.previous

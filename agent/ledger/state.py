@@ -17,9 +17,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.consent import acts, charter, handshake, token
+from agent.consent.acts import AlarmState, BlockState
 from agent.consent.decision import Standing, Usage
 from agent.consent.fields import Fields, encode_bytes
-from agent.errors import DocumentError, IntegrityError
+from agent.consent.times import SECOND_NS
+from agent.errors import DocumentError, IntegrityError, ProofError
+from agent.ledger import checkpoint as checkpoints
+from agent.ledger import cosignature
 from agent.ledger.entry import Entry, EntryKind
 
 if TYPE_CHECKING:
@@ -71,6 +75,7 @@ class State:
     standing: Standing = field(default_factory=Standing)
     seen: MutableMapping[bytes, str] = field(default_factory=dict)  # nonce -> id of the document that used it
     confirmed_since_boot: bool = False
+    witnessed: dict[str, int] = field(default_factory=dict)  # witness -> the size it last confirmed here
     floor_ns: int = 0  # no time before this was ever true again
 
     def apply(self, index: int, entry: Entry) -> None:
@@ -146,8 +151,31 @@ def _boot(state: State, _index: int, _entry: Entry) -> None:
     state.confirmed_since_boot = False
 
 
-def _confirmed(state: State, _index: int, _entry: Entry) -> None:
+def _confirmed(state: State, index: int, entry: Entry) -> None:
+    if "note" in entry.body:
+        _confirmed_by_witness(state, index, entry)
     state.confirmed_since_boot = True
+
+
+def _confirmed_by_witness(state: State, index: int, entry: Entry) -> None:
+    """A witness's word stands in the entry as it gave it. That the root is ours is for the tree to say."""
+    fields = Fields(entry.body, "confirmed")
+    by, size = fields.key_id("by"), fields.integer("size", 1, index)
+    note = fields.multiline("note", max_chars=checkpoints.MAX_CHARS)
+    charter = state.need_charter()
+    witness = charter.witness(by)
+    if witness is None:
+        raise DocumentError("confirmed by a witness that is not in the charter")
+    origin = note.split("\n", 1)[0]
+    if origin not in {checkpoints.origin_of(device.key_id) for device in charter.devices}:
+        raise DocumentError("confirmed by a witness of another ledger")
+    try:
+        said = cosignature.verify(note, origin, witness.name, witness.key)
+    except ProofError as error:
+        raise DocumentError(f"confirmed by a witness that did not ({error})") from error
+    if said.checkpoint.size != size:
+        raise DocumentError("confirmed by a witness at another size")
+    state.witnessed = {**state.witnessed, by: size}
 
 
 def _paired(state: State, _index: int, entry: Entry) -> None:
@@ -198,6 +226,25 @@ def _shutter(state: State, _index: int, entry: Entry) -> None:
     shutter = acts.verify_shutter(_document(entry), state.need_charter())
     _remember(state, shutter.nonce, shutter.id)
     state.standing = replace(state.standing, shutter=shutter.state)
+
+
+def _alarm(state: State, _index: int, entry: Entry) -> None:
+    """Counted from the earliest moment it can have been raised, so never longer than the charter says."""
+    current = state.need_charter()
+    alarm = acts.verify_alarm(_document(entry), current)
+    _remember(state, alarm.nonce, alarm.id)
+    until_ns = 0
+    if alarm.state is AlarmState.RAISED and entry.time.earliest_ns is not None:
+        until_ns = entry.time.earliest_ns + current.alarm_max_seconds * SECOND_NS
+    state.standing = replace(state.standing, alarm_until_ns=until_ns)
+
+
+def _blocked(state: State, _index: int, entry: Entry) -> None:
+    block = acts.verify_block(_document(entry), state.need_charter())
+    _remember(state, block.nonce, block.id)
+    others = state.standing.blocked - {block.agency}
+    blocked = others | {block.agency} if block.state is BlockState.BLOCKED else others
+    state.standing = replace(state.standing, blocked=blocked)
 
 
 def _request(state: State, index: int, entry: Entry) -> None:
@@ -262,6 +309,8 @@ _RULES: dict[EntryKind, Callable[[State, int, Entry], None]] = {
     EntryKind.TOKEN: _token,
     EntryKind.REVOCATION: _revocation,
     EntryKind.SHUTTER: _shutter,
+    EntryKind.ALARM: _alarm,
+    EntryKind.BLOCKED: _blocked,
     EntryKind.REQUEST: _request,
     EntryKind.SESSION_START: _session_start,
     EntryKind.SESSION_END: _session_end,
