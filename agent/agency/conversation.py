@@ -255,6 +255,20 @@ class Conversation:
         except DocumentError as error:
             raise IntegrityError(f"agency store: {error}") from error
 
+    def last_end(self, device: KnownDevice, row: RequestRow) -> AgencyReason | None:
+        """How the newest session under a kept request ended; None if there was none, or it has not.
+
+        Raises:
+            IntegrityError: What is kept is not what the device signed.
+        """
+        document = self._store.last_end(row.id)
+        if document is None:
+            return None
+        try:
+            return handshake.verify_ended(document, device.signing).status
+        except DocumentError as error:
+            raise IntegrityError(f"agency store: {error}") from error
+
     # In
 
     def receive(self, device: KnownDevice, data: bytes) -> News | None:

@@ -332,6 +332,15 @@ class Store:
         rows = self._rows(_OFFERS + "WHERE id = ?", name)
         return OfferRow(*rows[0]) if rows else None
 
+    def last_end(self, request: str) -> bytes | None:
+        """The device's word on the end of the newest session under a request, or None."""
+        rows = self._rows(
+            "SELECT ended FROM offers WHERE request = ? AND session IS NOT NULL"
+            " ORDER BY answered_ns DESC LIMIT 1",
+            request,
+        )
+        return rows[0][0] if rows else None
+
     def put_offer(self, offer: OfferRow) -> None:
         """Keep an offer before it is sent."""
         with self._change() as change:

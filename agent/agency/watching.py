@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.agency.client import FIRST_WORD_S
 from agent.agency.conversation import Answered, Decided, Over
-from agent.agency.words import granted, hint, words
+from agent.agency.words import granted, hint, not_shown, words
 from agent.consent.reasons import AgencyReason
 from agent.errors import Refused, StorageError, Unreachable
 from agent.streaming.receiver import Receiver
@@ -176,7 +176,8 @@ async def _agree(
         )
     answer = answered.answer
     if answer.status is not AgencyReason.GRANTED or answered.entry is None:
-        raise Refused(words(answer.status), reason=str(answer.status), hint=hint(answer.status))
+        said, todo = not_shown(answer.status)
+        raise Refused(said, reason=str(answer.status), hint=todo)
     return (
         Watching(outgoing.id, answer.session or "", answer.permit_seconds or 0, answered.entry),
         answer,

@@ -45,6 +45,16 @@ def hint(reason: AgencyReason) -> str | None:
     return _HINTS.get(reason)
 
 
+def not_shown(reason: AgencyReason) -> tuple[str, str | None]:
+    """Words and hint for an offer that was refused: it was granted once, so silence means something else."""
+    if reason in {AgencyReason.PENDING, AgencyReason.DENIED}:
+        return (
+            "granted before, and nothing is shown now",
+            "the owners may have taken it back or closed their shutter; ask again",
+        )
+    return words(reason), hint(reason)
+
+
 def granted(until_ns: int, seconds: int, now_ns: int) -> str:
     """``granted until 14:32:10 (15 min)``: UTC nanoseconds of the end, and seconds at a stretch."""
     if until_ns <= now_ns:

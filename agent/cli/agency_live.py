@@ -178,10 +178,15 @@ def requests(directory: Path, *, fetch: bool, as_json: bool) -> None:
     with office(directory) as opened:
         if fetch:
             asyncio.run(_fetch(opened))
-        names = {device.key_id: device.name for device in all_devices(opened.store)}
+        devices = {device.key_id: device for device in all_devices(opened.store)}
         rows = opened.store.requests()
         found = [(row, opened.conversation.request_of(row)) for row in rows]
         tokens = {row.id: opened.conversation.token_of(row.token) for row in rows if row.token is not None}
+        ends = {
+            row.id: opened.conversation.last_end(devices[row.device], row)
+            for row in rows
+            if row.device in devices
+        }
     if as_json:
         words.print_json(
             [
@@ -196,6 +201,7 @@ def requests(directory: Path, *, fetch: bool, as_json: bool) -> None:
                     "expires_ns": row.expires_ns,
                     "token": tokens[row.id].id if row.id in tokens else None,
                     "until_ns": tokens[row.id].scope.not_after_ns if row.id in tokens else None,
+                    "last_session": str(ends[row.id]) if ends.get(row.id) else None,
                 }
                 for row, request in found
             ]
@@ -206,9 +212,12 @@ def requests(directory: Path, *, fetch: bool, as_json: bool) -> None:
     for row, request in found:
         token = tokens.get(row.id)
         state = _granted(token, request.seconds) if token else reason_words(row.status_at(now_ns))
-        click.echo(f"{short(row.id)}  {state}")
+        end = ends.get(row.id)
+        seen = f"; last session {reason_words(end)}" if end else ""
+        click.echo(f"{short(row.id)}  {state}{seen}")
+        name = devices[row.device].name if row.device in devices else short(row.device)
         click.echo(
-            f"    {names.get(row.device, short(row.device))}, camera {request.camera}: "
+            f"    {name}, camera {request.camera}: "
             f"{request.purpose.kind} {request.purpose.reference}, asked by number {row.operator} "
             f"at {words.local_time(row.issued_ns)}"
         )

@@ -224,6 +224,11 @@ def test_whole_story_from_import_to_verified_receipts(desk: Desk, house: House, 
     assert report["first_rtp_boot_ns"] < report["last_rtp_boot_ns"]
     assert save.stat().st_size > 1000
 
+    assert "last session ended by the owner" in desk.ok("requests")
+    assert desk.json("requests")[0]["last_session"] == "ended_by_owner"
+    error = desk.fails(1, "watch", "--request", request, *LOOPBACK)
+    assert str(error) == "granted before, and nothing is shown now"
+
     receipts = desk.json("receipts", "--verify")
     assert [(each["kind"], each["verified"]) for each in receipts] == [
         ("session-start", True),
