@@ -39,6 +39,7 @@ from agent.screens import Screens
 from agent.seam import Message, MessageKind, Unit
 from agent.sharing import Sharing
 from agent.trusted_time import TrustedTime
+from agent.zones import Zones
 from hal import clock
 from hal.indicator import SimulatedIndicator
 
@@ -69,6 +70,7 @@ class Core:
         self._tls_fingerprint: str | None = None
         self._boot_id = clock.boot_id()
         self._time = TrustedTime(_by_ntp)
+        self._zones = Zones()
         self._keeper = self._open_keeper(stack)
         self._time.raise_floor(self._keeper.state.floor_ns)
         self._recording = Recording(config, keys, self._keeper, self._time)
@@ -186,7 +188,12 @@ class Core:
         return Stamp(boot_ns, self._boot_id, now.earliest_ns, now.latest_ns, now.quality)
 
     def _surroundings(self) -> Surroundings:
-        return Surroundings(self._recording.delivering(), frozenset(), self._config.max_viewers)
+        return Surroundings(
+            self._recording.delivering(),
+            frozenset(),
+            self._config.max_viewers,
+            self._zones.of(self._keeper.state),
+        )
 
     def _ended(self, ended: EndedSession) -> None:
         self._sharing.ended(ended)

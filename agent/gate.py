@@ -18,7 +18,7 @@ import asyncio
 import math
 import secrets
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from agent.consent.charter import Rollback
@@ -40,7 +40,8 @@ from agent.ledger.entry import EntryKind
 from agent.permit import Audience, Permit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import datetime as dt
+    from collections.abc import Callable, Iterator, Mapping
 
     from agent.consent.decision import Standing
     from agent.consent.handshake import Offer, Request
@@ -62,6 +63,7 @@ class Surroundings:
     cameras: frozenset[str]
     redactions: frozenset[Redaction]
     most_viewers: int
+    zones: Mapping[str, dt.tzinfo] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +194,9 @@ class Gate:
             device=self._device,
             ledger_durable=self._keeper.durable,
             confirmed_since_boot=confirmed,
-            alarm=False,
             cameras=around.cameras,
             redactions=around.redactions,
+            zones=around.zones,
             viewers=viewers,
             viewers_at_once=len(others),
             most_viewers=around.most_viewers,

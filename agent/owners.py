@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from agent import sealing
 from agent.consent import acts, charter, envelope, token
-from agent.consent.acts import Acknowledgement, ShutterState
+from agent.consent.acts import Acknowledgement, AlarmState, BlockState, ShutterState
 from agent.consent.envelope import PayloadType
 from agent.consent.fields import encode_bytes
 from agent.consent.reasons import DenialReason
+from agent.consent.rules import Effect
 from agent.errors import DocumentError, IntegrityError, LedgerError, Refused
 from agent.gate import Restraint
 from agent.ledger.entry import RESTRAINING, EntryKind
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.challenges import Challenges
-    from agent.consent.acts import Act, Read
+    from agent.consent.acts import Act, Alarm, Block, Read, Shutter
     from agent.consent.charter import Charter
     from agent.device_keys import DeviceKeys
     from agent.gate import Gate
@@ -42,7 +43,7 @@ class _Ready:
 
     kind: EntryKind
     body: dict[str, object]
-    restraint: Restraint | None = None
+    restraints: tuple[Restraint, ...] = ()
 
 
 def _parts(ready: list[_Ready]) -> list[list[tuple[EntryKind, dict[str, object]]]]:
@@ -141,8 +142,8 @@ class Owners:
         # No `with`: a restraint whose document did not become durable must stay (see Gate.restrain).
         restrained = ExitStack()
         for each in ready:
-            if each.restraint:
-                restrained.enter_context(self._gate.restrain(each.restraint))
+            for restraint in each.restraints:
+                restrained.enter_context(self._gate.restrain(restraint))
         numbers: list[int] = []
         try:
             for part in _parts(ready):
@@ -224,19 +225,44 @@ class Owners:
             case PayloadType.REVOCATION:
                 revocation = token.verify_revocation(document, current)
                 restraint = Restraint(DenialReason.TOKEN_REVOKED, revocation.token, revocation.agency)
-                return _Ready(EntryKind.REVOCATION, body_document(document, by=act.signer), restraint)
-            case PayloadType.SHUTTER:
-                shutter = acts.verify_shutter(document, current)
-                if self._keeper.state.seen.get(shutter.nonce) is not None:
-                    raise DocumentError("shutter: this document has been used before")
-                closes = shutter.state is ShutterState.CLOSED
-                return _Ready(
-                    EntryKind.SHUTTER,
-                    body_document(document, by=act.signer),
-                    Restraint(DenialReason.SHUTTER_CLOSED) if closes else None,
-                )
+                return _Ready(EntryKind.REVOCATION, body_document(document, by=act.signer), (restraint,))
+            case PayloadType.SHUTTER | PayloadType.ALARM | PayloadType.BLOCK:
+                return self._verify_switch(kind, document, act, current)
             case _:
                 raise DocumentError(f"act: a document that owners do not hand over (got {kind[:60]!r})")
+
+    def _verify_switch(self, kind: str, document: bytes, act: Act, current: Charter) -> _Ready:
+        """Shutter, alarm, block: what takes away restrains at once; each document switches once."""
+        restraints: tuple[Restraint, ...] = ()
+        switch: Shutter | Alarm | Block
+        if kind == PayloadType.SHUTTER:
+            entry, switch = EntryKind.SHUTTER, acts.verify_shutter(document, current)
+            if switch.state is ShutterState.CLOSED:
+                restraints = (Restraint(DenialReason.SHUTTER_CLOSED),)
+        elif kind == PayloadType.BLOCK:
+            entry, switch = EntryKind.BLOCKED, acts.verify_block(document, current)
+            if switch.state is BlockState.BLOCKED:
+                restraints = (Restraint(DenialReason.AGENCY_BLOCKED, agency=switch.agency),)
+        else:
+            entry, switch = EntryKind.ALARM, acts.verify_alarm(document, current)
+            if switch.state is AlarmState.CLEARED:
+                restraints = self._alarm_over(current)
+            elif not current.alarm_max_seconds:
+                raise DocumentError("alarm: the charter has none (alarm_max_seconds is 0)")
+        if self._keeper.state.seen.get(switch.nonce) is not None:
+            raise DocumentError(f"{entry}: this document has been used before")
+        return _Ready(entry, body_document(document, by=act.signer), restraints)
+
+    def _alarm_over(self, current: Charter) -> tuple[Restraint, ...]:
+        """What ends with the alarm: everything, if a rule wants it, else the tokens that count only then."""
+        if any(rule.effect is Effect.REQUIRE_ALARM for rule in current.rules):
+            return (Restraint(DenialReason.RULE_REQUIRES_ALARM),)
+        tokens = self._keeper.state.tokens.values()
+        return tuple(
+            Restraint(DenialReason.NEEDS_ALARM, held.token.id)
+            for held in tokens
+            if held.token.scope.needs_alarm
+        )
 
     def _check_token(self, granted: token.Token) -> None:
         state = self._keeper.state

@@ -78,6 +78,7 @@ REASONS: Final = {
     DenialReason.TOKEN_USED_UP: "the consent is used up",
     DenialReason.TOKEN_FOR_ANOTHER: "the consent is for somebody else",
     DenialReason.OUTSIDE_SCOPE: "the consent does not cover it",
+    DenialReason.OUTSIDE_WINDOW: "the consent does not count at this hour",
     DenialReason.NEEDS_ALARM: "the consent counts only while your alarm is on",
     DenialReason.UNSUPPORTED: "this device cannot show it as agreed",
     DenialReason.TOO_MANY_VIEWERS: "as many are watching as may",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.consent import envelope, strict_json, times
 from agent.consent.charter import verify_genesis
-from agent.consent.envelope import PayloadType
+from agent.consent.envelope import PayloadType, Verified
 from agent.consent.fields import Fields, data_item, encode_bytes
 from agent.consent.token import NONCE_BYTES
 from agent.errors import DocumentError, SignatureError
@@ -211,24 +211,136 @@ def verify_shutter(data: bytes, charter: Charter) -> Shutter:
         DocumentError: Malformed, or of another household.
         SignatureError: Too few owners for opening.
     """
-    verified = envelope.verify(data, PayloadType.SHUTTER, charter.owner_keys())
-    fields = Fields(strict_json.loads(verified.payload), "shutter")
-    household = fields.key_id("household")
-    fields.constant("from", household)
-    fields.constant("to", "devices")
+    fields, verified = _open_switch(data, PayloadType.SHUTTER, charter, "shutter")
     shutter = Shutter(
         id=envelope.document_id(verified.payload),
-        household=household,
+        household=charter.household,
         state=fields.choice("state", ShutterState),
         nonce=fields.fixed("nonce", NONCE_BYTES),
     )
     fields.done()
-    if household != charter.household:
-        raise DocumentError("shutter: of another household")
-    have = len(charter.owners_of(verified.signers))
-    if shutter.state is ShutterState.OPEN and have < charter.granting:
-        raise SignatureError(f"shutter: too few owners to open it (got {have}, expected {charter.granting})")
+    if shutter.state is ShutterState.OPEN:
+        _need_granting(verified, charter, "shutter: opening it")
     return shutter
+
+
+class AlarmState(StrEnum):
+    """The household's alarm: while it is on, consents given for that case count."""
+
+    RAISED = "raised"
+    CLEARED = "cleared"
+
+
+class BlockState(StrEnum):
+    """Whether an agency is heard at all."""
+
+    BLOCKED = "blocked"
+    UNBLOCKED = "unblocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Raises the alarm (granting threshold) or clears it (any one owner)."""
+
+    id: str
+    household: str
+    state: AlarmState
+    nonce: bytes
+
+    def payload(self) -> bytes:
+        """The bytes that owners sign."""
+        return strict_json.dumps(
+            {
+                "from": self.household,
+                "to": "devices",
+                "household": self.household,
+                "state": str(self.state),
+                "nonce": encode_bytes(self.nonce),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Blocks an agency (any one owner) or hears it again (granting threshold)."""
+
+    id: str
+    household: str
+    agency: str
+    state: BlockState
+    nonce: bytes
+
+    def payload(self) -> bytes:
+        """The bytes that owners sign."""
+        return strict_json.dumps(
+            {
+                "from": self.household,
+                "to": "devices",
+                "household": self.household,
+                "agency": self.agency,
+                "state": str(self.state),
+                "nonce": encode_bytes(self.nonce),
+            }
+        )
+
+
+def _open_switch(data: bytes, kind: PayloadType, charter: Charter, where: str) -> tuple[Fields, Verified]:
+    """What shutter, alarm and block have in common: by owners of this household, to its devices."""
+    verified = envelope.verify(data, kind, charter.owner_keys())
+    fields = Fields(strict_json.loads(verified.payload), where)
+    household = fields.key_id("household")
+    fields.constant("from", household)
+    fields.constant("to", "devices")
+    if household != charter.household:
+        raise DocumentError(f"{where}: of another household")
+    return fields, verified
+
+
+def _need_granting(verified: Verified, charter: Charter, what: str) -> None:
+    have = len(charter.owners_of(verified.signers))
+    if have < charter.granting:
+        raise SignatureError(f"{what}: too few owners (got {have}, expected {charter.granting})")
+
+
+def verify_alarm(data: bytes, charter: Charter) -> Alarm:
+    """An alarm document; raising needs the granting threshold, clearing any one owner.
+
+    Raises:
+        DocumentError: Malformed, or of another household.
+        SignatureError: Too few owners for raising.
+    """
+    fields, verified = _open_switch(data, PayloadType.ALARM, charter, "alarm")
+    alarm = Alarm(
+        id=envelope.document_id(verified.payload),
+        household=charter.household,
+        state=fields.choice("state", AlarmState),
+        nonce=fields.fixed("nonce", NONCE_BYTES),
+    )
+    fields.done()
+    if alarm.state is AlarmState.RAISED:
+        _need_granting(verified, charter, "alarm: raising it")
+    return alarm
+
+
+def verify_block(data: bytes, charter: Charter) -> Block:
+    """A block document; blocking needs any one owner, unblocking the granting threshold.
+
+    Raises:
+        DocumentError: Malformed, or of another household.
+        SignatureError: Too few owners for unblocking.
+    """
+    fields, verified = _open_switch(data, PayloadType.BLOCK, charter, "block")
+    block = Block(
+        id=envelope.document_id(verified.payload),
+        household=charter.household,
+        agency=fields.key_id("agency"),
+        state=fields.choice("state", BlockState),
+        nonce=fields.fixed("nonce", NONCE_BYTES),
+    )
+    fields.done()
+    if block.state is BlockState.UNBLOCKED:
+        _need_granting(verified, charter, "block: taking it back")
+    return block
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from agent.consent.times import SECOND_NS, Interval, TimeQuality
 from agent.consent.view import Redaction, View
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from agent.consent.charter import Charter
@@ -61,6 +62,7 @@ class Standing:
     agency_floors: Mapping[str, int] = field(default_factory=dict)
     revoked: frozenset[str] = frozenset()
     blocked: frozenset[str] = frozenset()
+    alarm_until_ns: int = 0  # UTC; the alarm is on before it
     usage: Mapping[str, Usage] = field(default_factory=dict)
 
 
@@ -71,9 +73,9 @@ class Conditions:
     device: str
     ledger_durable: bool
     confirmed_since_boot: bool
-    alarm: bool
     cameras: frozenset[str]  # delivering pictures now
     redactions: frozenset[Redaction]  # what this board can do
+    zones: Mapping[str, dt.tzinfo] = field(default_factory=dict)  # those that charter and tokens name
     viewers: Mapping[str, int] = field(default_factory=dict)  # by token id
     viewers_at_once: int = 0  # all agencies' permits
     most_viewers: int = 0
@@ -270,18 +272,35 @@ def _household_checks(
         conditions.confirmed_since_boot,
         DenialReason.UNCONFIRMED_SINCE_BOOT,
     )
-    situation = _situation(request, conditions)
+    situation = _situation(request, state, conditions, now)
     for rule in charter.rules:
-        if not rule.when.holds(situation):
+        if not rule.applies(situation):
             continue
         if rule.effect is Effect.DENY:
             yield "no rule of the household denies", False, DenialReason.RULE_DENIES
         if rule.effect is Effect.REQUIRE_ALARM:
-            yield "the household's rule about the alarm", conditions.alarm, DenialReason.RULE_REQUIRES_ALARM
+            yield (
+                "the household's rule about the alarm",
+                situation.alarm_surely,
+                DenialReason.RULE_REQUIRES_ALARM,
+            )
 
 
-def _situation(request: Request, conditions: Conditions) -> Situation:
-    return Situation(request.agency, request.purpose.kind, request.mode, conditions.alarm)
+def alarm_is_on(state: Standing, now: Interval) -> bool:
+    """Whether the household's alarm is certainly on."""
+    return now.latest_ns < state.alarm_until_ns
+
+
+def _situation(request: Request, state: Standing, conditions: Conditions, now: Interval) -> Situation:
+    return Situation(
+        request.agency,
+        request.purpose.kind,
+        request.mode,
+        alarm_is_on(state, now),
+        now.earliest_ns < state.alarm_until_ns,
+        now,
+        conditions.zones,
+    )
 
 
 def _by_token(
@@ -349,7 +368,16 @@ def _token_checks(
         bool(_areas(request, charter, token)),
         DenialReason.OUTSIDE_SCOPE,
     )
-    yield "the alarm is on", conditions.alarm or not scope.needs_alarm, DenialReason.NEEDS_ALARM
+    yield (
+        "the hour is in the token's windows",
+        scope.windows is None or scope.windows.holds_throughout(now, conditions.zones),
+        DenialReason.OUTSIDE_WINDOW,
+    )
+    yield (
+        "the alarm is on",
+        alarm_is_on(state, now) or not scope.needs_alarm,
+        DenialReason.NEEDS_ALARM,
+    )
     yield (
         "this board can redact as agreed",
         scope.redaction <= conditions.redactions,
@@ -359,10 +387,11 @@ def _token_checks(
     yield "sessions are left", usage.sessions < scope.sessions, DenialReason.TOKEN_USED_UP
     yield (
         "time is left",
-        _seconds(request, charter, token, usage, conditions, now) > 0,
+        _seconds(request, charter, token, state, conditions, now) > 0,
         DenialReason.TOKEN_USED_UP,
     )
-    viewers = min(scope.viewers, _caps(request, charter, conditions).viewers)
+    situation = _situation(request, state, conditions, now)
+    viewers = min(scope.viewers, _caps(charter, situation).viewers)
     yield (
         "a viewer's place is free",
         conditions.viewers.get(token.id, 0) < viewers
@@ -384,11 +413,10 @@ def _areas(request: Request, charter: Charter, token: Token) -> tuple[Polygon, .
     return tuple(polygon for polygon in polygons if polygon is not None)
 
 
-def _caps(request: Request, charter: Charter, conditions: Conditions) -> Caps:
+def _caps(charter: Charter, situation: Situation) -> Caps:
     caps = Caps()
-    situation = _situation(request, conditions)
     for rule in charter.rules:
-        if rule.effect is Effect.CAP and rule.when.holds(situation):
+        if rule.effect is Effect.CAP and rule.applies(situation):
             caps = caps.lowered(rule.caps)
     return caps
 
@@ -397,24 +425,52 @@ def _seconds(
     request: Request,
     charter: Charter,
     token: Token,
-    usage: Usage,
+    state: Standing,
     conditions: Conditions,
     now: Interval,
 ) -> int:
     """Whole seconds that every limit leaves, at most; for a running session, from now on."""
     agency = charter.agency(request.agency)
+    situation = _situation(request, state, conditions, now)
+    usage = state.usage.get(token.id, Usage())
     length = min(
         request.seconds,
         token.scope.session_seconds,
         token.scope.total_seconds - usage.seconds,
         agency.max_seconds if agency else 0,
-        _caps(request, charter, conditions).seconds,
+        _caps(charter, situation).seconds,
     )
     until_ns = min(token.scope.not_after_ns, request.badge.not_after_ns) - now.latest_ns
     if conditions.elapsed_seconds is None:
-        return min(length, until_ns // SECOND_NS)
-    # A begun second is one: token and badge are held against `now` by themselves, to the nanosecond.
-    return min(length - conditions.elapsed_seconds, -(-until_ns // SECOND_NS))
+        left = min(length, until_ns // SECOND_NS)
+    else:
+        # A begun second is one: token and badge are held against `now` by themselves, to the nanosecond.
+        left = min(length - conditions.elapsed_seconds, -(-until_ns // SECOND_NS))
+    if alarm_is_on(state, now) and _hangs_on_the_alarm(charter, token):
+        left = min(left, (state.alarm_until_ns - now.latest_ns) // SECOND_NS)
+    return min(left, _until_the_hour_ends_it(charter, token, situation, max(left, 0)))
+
+
+def _hangs_on_the_alarm(charter: Charter, token: Token) -> bool:
+    """Whether the end of the alarm could end it."""
+    return token.scope.needs_alarm or any(
+        rule.effect is Effect.REQUIRE_ALARM
+        or rule.when.alarm is not None
+        or (rule.unless is not None and rule.unless.alarm is not None)
+        for rule in charter.rules
+    )
+
+
+def _until_the_hour_ends_it(charter: Charter, token: Token, situation: Situation, most: int) -> int:
+    """Seconds until a window of the token closes or a rule of the household begins to deny."""
+    left = most
+    if token.scope.windows is not None:
+        windows = token.scope.windows
+        left = min(left, windows.seconds_left(situation.now, most, situation.zones, holding=True))
+    for rule in charter.rules:
+        if rule.effect is not Effect.CAP and not rule.applies(situation):
+            left = min(left, rule.seconds_until_it_applies(situation, most))
+    return left
 
 
 def _grant(
@@ -425,12 +481,11 @@ def _grant(
     conditions: Conditions,
     now: Interval,
 ) -> Grant:
-    caps = _caps(request, charter, conditions)
+    caps = _caps(charter, _situation(request, state, conditions, now))
     view = View(
         areas=_areas(request, charter, token),
         redaction=token.scope.redaction,
         max_height=min(request.max_height, token.scope.max_height, caps.height),
         max_fps=min(request.max_fps, token.scope.max_fps, caps.fps),
     )
-    usage = state.usage.get(token.id, Usage())
-    return Grant(view, _seconds(request, charter, token, usage, conditions, now), token.id)
+    return Grant(view, _seconds(request, charter, token, state, conditions, now), token.id)

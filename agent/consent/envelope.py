@@ -63,6 +63,7 @@ class PayloadType(StrEnum):
     TOKEN = "application/vnd.doorward.v0.token+json"
     REVOCATION = "application/vnd.doorward.v0.revocation+json"
     SHUTTER = "application/vnd.doorward.v0.shutter+json"
+    ALARM = "application/vnd.doorward.v0.alarm+json"
     PAIRING = "application/vnd.doorward.v0.pairing+json"
     ACT = "application/vnd.doorward.v0.act+json"
     READ = "application/vnd.doorward.v0.read+json"

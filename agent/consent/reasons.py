@@ -34,6 +34,7 @@ class DenialReason(StrEnum):
     TOKEN_USED_UP = "token-used-up"
     TOKEN_FOR_ANOTHER = "token-for-another"
     OUTSIDE_SCOPE = "outside-scope"
+    OUTSIDE_WINDOW = "outside-window"
     NEEDS_ALARM = "needs-alarm"
     UNSUPPORTED = "unsupported"
     TOO_MANY_VIEWERS = "too-many-viewers"

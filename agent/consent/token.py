@@ -15,6 +15,7 @@ from agent.consent.envelope import PayloadType
 from agent.consent.fields import Fields, choice_item, encode_bytes, key_id_item, name_item
 from agent.consent.rules import Mode, PurposeKind
 from agent.consent.view import Redaction
+from agent.consent.windows import Weekly
 from agent.errors import DocumentError, SignatureError
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Scope:
     sessions: int = 1
     viewers: int = 1
     needs_alarm: bool = False
+    windows: Weekly | None = None  # None: at any hour
 
     @classmethod
     def parse(cls, value: object, where: str) -> Scope:
@@ -141,6 +143,7 @@ class Scope:
             sessions=number("sessions", 1, 1_000_000, 1),
             viewers=number("viewers", 1, 64, 1),
             needs_alarm=fields.boolean("needs_alarm") if fields.has("needs_alarm") else False,
+            windows=fields.record("windows", Weekly.parse) if fields.has("windows") else None,
         )
         fields.done()
         if scope.not_after_ns <= scope.not_before_ns:
@@ -151,7 +154,7 @@ class Scope:
 
     def to_json(self) -> dict[str, object]:
         """As it stands in a token."""
-        return {
+        value: dict[str, object] = {
             "mode": str(self.mode),
             "cameras": list(self.cameras),
             "not_before": times.written(self.not_before_ns),
@@ -166,6 +169,9 @@ class Scope:
             "viewers": self.viewers,
             "needs_alarm": self.needs_alarm,
         }
+        if self.windows is not None:
+            value["windows"] = self.windows.to_json()
+        return value
 
 
 @dataclass(frozen=True, slots=True)

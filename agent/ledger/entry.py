@@ -53,6 +53,7 @@ class EntryKind(StrEnum):
     GAP = "gap"
     CLOCK = "clock"
     BLOCKED = "blocked"
+    ALARM = "alarm"
 
 
 RESTRAINING: Final = frozenset(

@@ -53,7 +53,6 @@ HERE = Conditions(
     device=HOME.keys.device,
     ledger_durable=True,
     confirmed_since_boot=True,
-    alarm=False,
     cameras=frozenset({"front"}),
     redactions=frozenset(),
     most_viewers=4,
@@ -348,10 +347,10 @@ def test_rule_overrides_every_token_there_is() -> None:
 
 
 def test_alarm_lets_through_what_needs_it() -> None:
-    on = replace(HERE, alarm=True)
+    on = Standing(alarm_until_ns=NOON + HOUR_NS)
     rule = Rule(Effect.REQUIRE_ALARM, When(), Caps())
-    assert isinstance(replace(ruled(rule), conditions=on).decide(), Grant)
-    assert isinstance(replace(granted({"needs_alarm": True}), conditions=on).decide(), Grant)
+    assert isinstance(replace(ruled(rule), state=on).decide(), Grant)
+    assert isinstance(replace(granted({"needs_alarm": True}), state=on).decide(), Grant)
 
 
 def test_viewers_are_capped_by_token_rules_and_board() -> None:
@@ -483,14 +482,16 @@ requests = st.builds(
     seconds=st.integers(1, 200),
 )
 standings = st.builds(
-    lambda sessions, used, floor: Standing(usage={TOKEN.id: Usage(sessions, used)}, floor=floor),
+    lambda sessions, used, floor, alarm: Standing(
+        usage={TOKEN.id: Usage(sessions, used)}, floor=floor, alarm_until_ns=alarm
+    ),
     st.integers(0, 3),
     seconds,
     st.sampled_from([0, 0, 0, 1]),
+    st.sampled_from([0, NOON, NOON + 1, NOON + 40 * SECOND_NS]),
 )
 surroundings = st.builds(
     lambda **fields: replace(HERE, **fields),
-    alarm=st.booleans(),
     viewers=st.sampled_from([{}, {TOKEN.id: 1}]),
     viewers_at_once=st.integers(0, 4),
     elapsed_seconds=st.sampled_from([None, 0, 30]),
@@ -541,15 +542,17 @@ def test_grant_stays_within_request_token_and_rules_each_alone(case: Case) -> No
     )
     assert decision.view.max_height <= min(case.request.max_height, token.scope.max_height)
     assert decision.view.max_fps <= min(case.request.max_fps, token.scope.max_fps)
+    assert case.now is not None
+    alarm = case.now.latest_ns < case.state.alarm_until_ns
     for rule in case.charter.rules:
         binds = (
             rule.when.agencies in ((), (POLICE.key_id,))
             and rule.when.purposes in ((), (PurposeKind.INCIDENT,))
-            and rule.when.alarm in (None, case.conditions.alarm)
+            and rule.when.alarm in (None, alarm)
         )
         if binds:
             assert rule.effect is not Effect.DENY
-            assert rule.effect is not Effect.REQUIRE_ALARM or case.conditions.alarm
+            assert rule.effect is not Effect.REQUIRE_ALARM or alarm
         if binds and rule.effect is Effect.CAP:
             assert decision.seconds + elapsed <= rule.caps.seconds
             assert decision.view.max_height <= rule.caps.height
