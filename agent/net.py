@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 from agent import arguments, seam
 from agent.console.api import application
 from agent.console.outbox import Outbox
-from agent.console.server import serving
 from agent.console.tls import LanTls, lan_tls
 from agent.errors import DoorwardError, MalformedInput, Unreachable, WireError
 from agent.link.mqtt import MqttDeviceLink
 from agent.link.post_settings import MqttSettings
 from agent.operations import error_from_json
 from agent.seam import Message, MessageKind
+from agent.serving import serving
 from agent.streaming.sessions import Sessions
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ FORBIDDEN = [
     ("agent.archive", "agent.streaming.sessions"),
     ("agent.media", "aiortc"),
     ("agent.core", "agent.net"),
-    ("agent.owners", "agent.console.server"),
+    ("agent.owners", "agent.serving"),
     # core's own order
     ("agent.media", "agent.gate"),
     ("agent.archive", "agent.ledger.keeper"),

@@ -85,7 +85,7 @@ SECURITY_HEADERS: Final = {
 def application(
     *, operations: Operations, submit: Submit, agencies: Callable[[], Container[str]], outbox: Outbox
 ) -> web.Application:
-    """The application for `agent.console.server.serving`.
+    """The application for `agent.serving.serving`.
 
     ``agencies()`` says which agencies the charter names now; ``outbox`` holds what core has to say to them.
     """

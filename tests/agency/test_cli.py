@@ -20,7 +20,7 @@ from agent.consent.envelope import short
 from agent.consent.introduction import verify_card
 from agent.console.api import application
 from agent.console.outbox import Outbox
-from agent.console.server import serving
+from agent.serving import serving
 from agent.console.tls import lan_tls
 from agent.errors import DoorwardError, MalformedInput
 from agent.ledger.checkpoint import origin_of

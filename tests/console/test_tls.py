@@ -14,9 +14,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from agent.console.server import serving
 from agent.console.tls import BUILD_DATE, FILE_NAME, issue, lan_name, lan_tls, make_authority
 from agent.errors import ConfigError, IntegrityError, StorageError
+from agent.serving import serving
 from tests.support.doors import AGENCY, DEVICE, door
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from agent.console.api import application
 from agent.console.outbox import Outbox
-from agent.console.server import serving
 from agent.console.tls import LanTls, lan_tls
+from agent.serving import serving
 
 if TYPE_CHECKING:
     import asyncio

@@ -1,4 +1,4 @@
-"""Listening: the API on one host and port, with a bound on connections and clear words when it cannot."""
+"""Listening on one host and port, with a bound on connections and clear words when it cannot."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def serving(
             off loopback.
     """
     if tls is None and not _is_loopback(host):
-        raise ConfigError(f"console: plain http on {host} (expected a loopback address, or tls)")
+        raise ConfigError(f"plain http on {host} (expected a loopback address, or tls)")
     runner = web.AppRunner(
         app,
         access_log=None,  # It would keep who asked when; the ledger records what matters.
@@ -94,11 +94,11 @@ def _is_loopback(host: str) -> bool:
 def _refusal(error: OSError, host: str, port: int) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
         return ConfigError(
-            f"console: port {port} on {host} is occupied",
-            hint=f"see who has it with: ss -ltnp 'sport = :{port}'; or set another port for the console",
+            f"port {port} on {host} is occupied",
+            hint=f"see who has it with: ss -ltnp 'sport = :{port}'; or set another port",
         )
     if error.errno == errno.EACCES:
         return ConfigError(
-            f"console: not allowed to open port {port} on {host}", hint="set a port from 1024 upwards"
+            f"not allowed to open port {port} on {host}", hint="set a port from 1024 upwards"
         )
-    return ConfigError(f"console: cannot listen on {host} port {port}: {error.strerror or error}")
+    return ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}")
