@@ -246,6 +246,8 @@ class Core:
             case MessageKind.BITRATE:
                 self._screens.set_bitrate(message.integer("permit"), message.integer("bits_per_s"))
             case MessageKind.CLOSED:
+                # net may notice a permit's own end before our tick does: then that is why it ended.
+                self._gate.reconsider()
                 self._gate.end(message.integer("permit"), DenialReason.VIEWER_GONE)
             case _:
                 log.warning("net sent %s, which it should not", message.kind)

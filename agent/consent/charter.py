@@ -494,10 +494,11 @@ def to_json(charter: Charter) -> dict[str, object]:
         "rollback": str(charter.rollback),
         "accept_plausible_time": charter.accept_plausible_time,
         "indicator_required": charter.indicator_required,
-        "alarm_max_seconds": charter.alarm_max_seconds,
     }
     if charter.previous is not None:
         value["previous"] = charter.previous
+    if charter.alarm_max_seconds:
+        value["alarm_max_seconds"] = charter.alarm_max_seconds
     if charter.post is not None:
         value["post"] = {"host": charter.post.host, "port": charter.post.port}
     if charter.witnesses:

@@ -7,11 +7,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.consent import acts, charter, envelope, handshake, introduction, token
-from agent.consent.acts import Acknowledgement, Descriptor, Pairing, Seen, ShutterState
+from agent.consent.acts import (
+    Acknowledgement,
+    AlarmState,
+    BlockState,
+    Descriptor,
+    Pairing,
+    Seen,
+    ShutterState,
+)
 from agent.consent.envelope import PayloadType
 from agent.consent.handshake import Answer, Decision, Ended
 from agent.consent.introduction import Card
 from agent.consent.reasons import AgencyReason
+from agent.consent.windows import Day, Weekly, Window
 from tests.support.household import (
     ANN,
     BEN,
@@ -32,9 +41,11 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+NIGHTS = Weekly("Europe/Madrid", (Window((Day.FRI, Day.SAT), 22 * 60, 6 * 60),))
 HOME = Home(
     changes={
         "post": {"host": "post.example", "port": 8883},
+        "alarm_max_seconds": 3600,
         "rules": [
             {
                 "effect": "cap",
@@ -43,7 +54,9 @@ HOME = Home(
                     "purposes": ["incident"],
                     "modes": ["live"],
                     "alarm": False,
+                    "hours": NIGHTS.to_json(),
                 },
+                "unless": {"alarm": True},
                 "seconds": 600,
                 "height": 720,
                 "fps": 15,
@@ -55,7 +68,7 @@ HOME = Home(
 CHARTER = HOME.charter()
 AGENCY = CHARTER.agencies[0]
 BOX = device_keys()
-TOKEN = HOME.token(re="sha256:" + "1" * 64, scope={"needs_alarm": True})
+TOKEN = HOME.token(re="sha256:" + "1" * 64, scope={"needs_alarm": True, "windows": NIGHTS})
 REQUEST = HOME.request(areas=("street",), tokens=(TOKEN.id,))
 OFFER = HOME.offer(REQUEST, TOKEN)
 
@@ -89,8 +102,8 @@ class Kind:
 
 
 _CHARTER = frozenset(
-    {"post", "rules[0].when"}
-    | {f"rules[0].when.{name}" for name in ("agencies", "purposes", "modes", "alarm")}
+    {"post", "alarm_max_seconds", "rules[0].when", "rules[0].unless"}
+    | {f"rules[0].when.{name}" for name in ("agencies", "purposes", "modes", "alarm", "hours")}
     | {f"rules[0].{name}" for name in ("seconds", "height", "fps", "viewers")}
 )
 _SCOPE = frozenset(
@@ -105,6 +118,7 @@ _SCOPE = frozenset(
         "sessions",
         "viewers",
         "needs_alarm",
+        "windows",
     )
 )
 ACT = HOME.act(nonce("challenge"), ANN.daily(), HOME.signed_token(), seen=Seen(3, bytes(32)))
@@ -144,6 +158,8 @@ ACKNOWLEDGEMENT = Acknowledgement(
 CARD = Card("Control Room", public(POLICE.signing), public(POLICE.seal))
 INTRODUCTION = introduction.of_charter(CHARTER, POLICE.key_id, {BOX.device: BOX.seal_public}, NOON + HOUR_NS)
 SHUTTER = acts.Shutter("", HOME.household, ShutterState.OPEN, nonce("shutter"))
+ALARM = acts.Alarm("", HOME.household, AlarmState.RAISED, nonce("alarm"))
+BLOCK = acts.Block("", HOME.household, POLICE.key_id, BlockState.BLOCKED, nonce("block"))
 REVOKE_ONE = HOME.revocation(token=TOKEN.id)
 REVOKE_AGENCY = HOME.revocation(agency=POLICE.key_id)
 
@@ -194,6 +210,20 @@ KINDS = [
         SHUTTER.payload(),
         (BEN.root,),
         lambda data: acts.verify_shutter(data, CHARTER),
+    ),
+    Kind(
+        "alarm",
+        PayloadType.ALARM,
+        ALARM.payload(),
+        (BEN.root,),
+        lambda data: acts.verify_alarm(data, CHARTER),
+    ),
+    Kind(
+        "block",
+        PayloadType.BLOCK,
+        BLOCK.payload(),
+        (BEN.root,),
+        lambda data: acts.verify_block(data, CHARTER),
     ),
     Kind(
         "act",
@@ -281,6 +311,8 @@ MADE: dict[str, Any] = {
     "revocation of a token": REVOKE_ONE,
     "revocation of an agency": REVOKE_AGENCY,
     "shutter": SHUTTER,
+    "alarm": ALARM,
+    "block": BLOCK,
     "act": ACT,
     "read": READ,
     "badge": POLICE.badge(),

@@ -30,6 +30,7 @@ from agent.consent.rules import Caps, Effect, Mode, PurposeKind, Rule, When
 from agent.consent.times import SECOND_NS, Interval, TimeQuality
 from agent.consent.token import Purpose, Token
 from agent.consent.view import Redaction, View
+from agent.consent.windows import Day, Weekly, Window
 from tests.support.household import (
     ANN,
     HOUR_NS,
@@ -110,6 +111,7 @@ def at(earliest_ns: int, latest_ns: int | None = None, quality: TimeQuality = NO
     return Interval(earliest_ns, earliest_ns if latest_ns is None else latest_ns, quality)
 
 
+NEVER_AT_NOON = Weekly("UTC", (Window(tuple(Day), 0, 60),))
 BADGE = REQUEST.badge
 STANDING_PURPOSE = Purpose(PurposeKind.STANDING, "GATE")
 DENIALS: list[tuple[str, DenialReason, Case]] = [
@@ -174,6 +176,7 @@ DENIALS: list[tuple[str, DenialReason, Case]] = [
     ("no area granted", DenialReason.OUTSIDE_SCOPE, granted({"areas": ()})),
     ("another area asked", DenialReason.OUTSIDE_SCOPE, request(areas=("path",))),
     ("an area that is not there", DenialReason.OUTSIDE_SCOPE, granted({"areas": ("garden",)})),
+    ("hour outside the windows", DenialReason.OUTSIDE_WINDOW, granted({"windows": NEVER_AT_NOON})),
     ("alarm off", DenialReason.NEEDS_ALARM, granted({"needs_alarm": True})),
     ("cannot redact", DenialReason.UNSUPPORTED, granted({"redaction": frozenset({Redaction.FACES})})),
     ("sessions used", DenialReason.TOKEN_USED_UP, Case(state=Standing(usage={TOKEN.id: Usage(3, 0)}))),

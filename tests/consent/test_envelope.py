@@ -244,6 +244,6 @@ def test_ids_name_the_hash() -> None:
 
 
 def test_payload_types_are_distinct_and_named_after_the_documents() -> None:
-    assert len({str(each) for each in PayloadType}) == 18
+    assert len({str(each) for each in PayloadType}) == 19
     for each in PayloadType:
         assert str(each) == f"application/vnd.doorward.v0.{each.name.lower()}+json"
