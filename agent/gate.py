@@ -33,7 +33,7 @@ from agent.consent.decision import (
     explain,
 )
 from agent.consent.fields import encode_bytes
-from agent.consent.reasons import DenialReason
+from agent.consent.reasons import DenialReason, for_ended
 from agent.consent.times import SECOND_NS
 from agent.errors import DocumentError, LedgerError, Refused
 from agent.ledger.entry import EntryKind
@@ -349,17 +349,13 @@ class Gate:
     async def _record_end(
         self, start: int, seconds: int, frames: int, sent_bytes: int, reason: DenialReason
     ) -> int | None:
-        body: dict[str, object] = {
-            "start": start,
-            "seconds": seconds,
-            "frames": frames,
-            "bytes": sent_bytes,
-            "reason": str(reason),
-        }
         try:
-            return await asyncio.to_thread(self._keeper.record, EntryKind.SESSION_END, body)
+            numbers = await asyncio.to_thread(
+                self._keeper.record_many, _end_entries(start, seconds, frames, sent_bytes, reason)
+            )
         except LedgerError:
             return None  # the keeper says so in `trouble`; sharing has stopped by itself
+        return numbers[-1]
 
     def close_off(self) -> None:
         """At start: sessions left open by a crash are over, charged in full.
@@ -368,14 +364,8 @@ class Gate:
             LedgerError: The ledger cannot be written.
         """
         for start, session in list(self._keeper.state.sessions.items()):
-            body: dict[str, object] = {
-                "start": start,
-                "seconds": session.seconds,
-                "frames": 0,
-                "bytes": 0,
-                "reason": "interrupted",
-            }
-            self._keeper.record(EntryKind.SESSION_END, body)
+            entries = _end_entries(start, session.seconds, 0, 0, DenialReason.INTERRUPTED)
+            self._keeper.record_many(entries)
 
     async def run(self) -> None:
         """Reconsider at every tick while sessions run; sleep without cost while none does. Never returns."""
@@ -430,3 +420,22 @@ def view_json(view: View) -> dict[str, object]:
         "max_height": view.max_height,
         "max_fps": view.max_fps,
     }
+
+
+def _end_entries(
+    start: int, seconds: int, frames: int, sent_bytes: int, reason: DenialReason
+) -> list[tuple[EntryKind, dict[str, object]]]:
+    """Why it ended, for the owners; and the end, whose receipt the agency gets, in words it may hear."""
+    return [
+        (EntryKind.ENDED_BECAUSE, {"start": start, "reason": str(reason)}),
+        (
+            EntryKind.SESSION_END,
+            {
+                "start": start,
+                "seconds": seconds,
+                "frames": frames,
+                "bytes": sent_bytes,
+                "status": str(for_ended(reason)),
+            },
+        ),
+    ]

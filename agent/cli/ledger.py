@@ -88,7 +88,8 @@ def _sentence(entry: Entry) -> str:
     why = words.reason(body.get("reason"))
     sentences = {
         EntryKind.SESSION_START: f"session {body.get('session')} began: camera {body.get('camera')}",
-        EntryKind.SESSION_END: f"session of entry {body.get('start')} ended: {why} ({sent})",
+        EntryKind.ENDED_BECAUSE: f"session of entry {body.get('start')} ended: {why}",
+        EntryKind.SESSION_END: f"session of entry {body.get('start')} ended ({sent})",
         EntryKind.DECISION: f"decision: {why}",
         EntryKind.GAP: f"gap in the recording of {body.get('camera')}: {why}",
         EntryKind.ARCHIVE: f"commitment to {count} segments of {body.get('camera')}",

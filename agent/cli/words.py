@@ -84,6 +84,7 @@ REASONS: Final = {
     DenialReason.TOO_MANY_VIEWERS: "as many are watching as may",
     DenialReason.VIEWER_GONE: "the viewer went away",
     DenialReason.NET_LOST: "the device's network process ended",
+    DenialReason.INTERRUPTED: "the device stopped in the middle of it",
     DenialReason.MEDIA_FAILED: "the picture could not be made",
     DenialReason.CHARTER_CHANGED: "the charter was changed",
 }

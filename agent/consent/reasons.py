@@ -40,6 +40,7 @@ class DenialReason(StrEnum):
     TOO_MANY_VIEWERS = "too-many-viewers"
     VIEWER_GONE = "viewer-gone"
     NET_LOST = "net-lost"
+    INTERRUPTED = "interrupted"
     MEDIA_FAILED = "media-failed"
     CHARTER_CHANGED = "charter-changed"
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_MESSAGES: Final = 64
 MAX_BYTES: Final = 1024 * 1024
-MAX_AGE_S: Final = 60.0
+MAX_AGE_S: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)

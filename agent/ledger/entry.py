@@ -47,6 +47,7 @@ class EntryKind(StrEnum):
     DECISION = "decision"
     SESSION_START = "session-start"
     SESSION_END = "session-end"
+    ENDED_BECAUSE = "ended-because"
     OWNER_VIEWING = "owner-viewing"
     OWNER_READ = "owner-read"
     ARCHIVE = "archive"
@@ -62,6 +63,7 @@ RESTRAINING: Final = frozenset(
         EntryKind.REVOCATION,
         EntryKind.SHUTTER,
         EntryKind.SESSION_END,
+        EntryKind.ENDED_BECAUSE,
         EntryKind.BLOCKED,
     }
 )

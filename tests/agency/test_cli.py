@@ -20,12 +20,12 @@ from agent.consent.envelope import short
 from agent.consent.introduction import verify_card
 from agent.console.api import application
 from agent.console.outbox import Outbox
-from agent.serving import serving
 from agent.console.tls import lan_tls
 from agent.errors import DoorwardError, MalformedInput
 from agent.ledger.checkpoint import origin_of
 from agent.ledger.receipt import Receipt
 from agent.link.mqtt import MqttDeviceLink, MqttSettings
+from agent.serving import serving
 from tests.agency.home import Household, home
 from tests.support.broker import Broker
 

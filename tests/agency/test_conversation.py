@@ -16,7 +16,7 @@ from agent.consent import envelope, handshake
 from agent.consent.envelope import PayloadType
 from agent.consent.fields import encode_bytes
 from agent.consent.handshake import Answer, Decision, Ended, Offer, Request
-from agent.consent.reasons import AgencyReason, DenialReason
+from agent.consent.reasons import AgencyReason
 from agent.consent.rules import PurposeKind
 from agent.consent.token import Purpose, Terms
 from agent.errors import ConfigError, IntegrityError, MalformedInput, Refused
@@ -168,7 +168,7 @@ class Talk:
             "seconds": 10,
             "frames": 300,
             "bytes": 90_000,
-            "reason": str(DenialReason.TOKEN_REVOKED),
+            "status": "ended_by_owner",
         }
         number = self.keeper.record(EntryKind.SESSION_END, body)
         ended = Ended(
@@ -420,7 +420,7 @@ def test_refused_offer_is_kept_as_such_without_a_receipt(talk: Talk, status: Age
         ({"frames": 299}, "another frames"),
         ({"sent_bytes": 1}, "another bytes"),
         ({"session": "00000000"}, "of another session"),
-        ({"status": AgencyReason.ENDED_EXPIRED}, "records another reason"),
+        ({"status": AgencyReason.ENDED_EXPIRED}, "holds another status"),
         ({"household": "sha256:" + 64 * "0"}, "of another household"),
     ],
 )

@@ -489,7 +489,7 @@ async def test_end_of_a_session_whose_agency_was_removed_is_recorded_and_told_to
     await box.act(ANN.root, alone)
     await box.settle()
     (end,) = box.entries(EntryKind.SESSION_END)
-    assert end.body["reason"] == "unknown-agency"
+    assert end.body["status"] == "ended_by_owner"
     assert not box.told()
 
 
