@@ -83,7 +83,7 @@ def live(directory: Path, /, *, wait: bool, as_json: bool, **options: Any) -> No
     """Ask to look live. Exit code 1 if the answer is no, or none comes in time.
 
     With --json one object a line: {"event": "asked", "request": …}, then {"event": "decided", …}.
-    A device asked over its own address keeps a late answer for a minute only: wait for it.
+    A device asked over its own address keeps a late answer for a day.
 
     \b
     Example: doorward agency ask live --device front-door --camera front --reference 2026-1184 \\
