@@ -69,10 +69,9 @@ class Core:
         self._work: set[asyncio.Task[None]] = set()
         self._tls_fingerprint: str | None = None
         self._boot_id = clock.boot_id()
-        self._time = TrustedTime(_by_ntp)
+        self._time = TrustedTime(_by_ntp, floors=self._floors)
         self._zones = Zones()
         self._keeper = self._open_keeper(stack)
-        self._time.raise_floor(self._keeper.state.floor_ns)
         self._recording = Recording(config, keys, self._keeper, self._time)
         self._gate = Gate(
             self._keeper,
@@ -186,6 +185,10 @@ class Core:
         if now is None:
             return Stamp(boot_ns, self._boot_id, None, None, TimeQuality.UNTRUSTED)
         return Stamp(boot_ns, self._boot_id, now.earliest_ns, now.latest_ns, now.quality)
+
+    def _floors(self) -> tuple[int, int]:
+        state = self._keeper.state
+        return state.floor_ns, state.plausible_floor_ns
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(

@@ -6,8 +6,11 @@ before we received the act, so their clock's reading bounds ours. A witness's co
 that was new does the same. A kernel clock that NTP keeps is ``plausible``. Everything else is None: recording
 goes on, sharing does not.
 
-Drift is taken as 100 ppm; an anchor holds for 24 hours; a floor taken from the ledger keeps time from running
-backwards. Pure but for the readings handed in.
+Drift is taken as 100 ppm; an anchor holds for 24 hours. Floors taken from the ledger, and from every anchor
+that there has been, keep time from running backwards; what NTP said binds NTP alone, for it may be anybody in
+the network. What lies outside `EARLIEST_NS` and `LATEST_NS` nobody is believed. When owner and NTP are a day
+apart, neither is: one of them is wrong, and to believe the wrong one would raise a floor that stays. Pure but
+for the readings handed in.
 """
 
 from __future__ import annotations
@@ -32,6 +35,13 @@ WRITTEN_NS: Final = SECOND_NS
 """Both are written in whole seconds, cut off."""
 
 NTP_MARGIN_NS: Final = SECOND_NS
+EARLIEST_NS: Final = 1_735_689_600 * SECOND_NS
+"""2025-01-01: there was no Doorward before."""
+
+LATEST_NS: Final = 4_102_444_800 * SECOND_NS
+"""2100-01-01: far within what ledger entries and segment headers can write, so no clock stops them."""
+
+DISPUTE_NS: Final = 24 * 3600 * SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +56,34 @@ def _bounds(said_ns: int, clock_ns: int, waited_ns: int) -> tuple[int, int]:
     return said_ns - clock_ns, said_ns + WRITTEN_NS + clock_ns + waited_ns
 
 
+def _is_possible(said: tuple[int, int]) -> bool:
+    return EARLIEST_NS <= said[0] <= said[1] <= LATEST_NS
+
+
+def _apart(one: Interval, other: Interval) -> int:
+    """Nanoseconds between two intervals; nothing or less if they meet."""
+    return max(one.earliest_ns, other.earliest_ns) - min(one.latest_ns, other.latest_ns)
+
+
 class TrustedTime:
-    """Holds the anchor and the floor. Not thread-safe beyond single reads and writes of references."""
+    """Holds the anchor and the floors. Not thread-safe beyond single reads and writes of references."""
 
-    def __init__(self, plausible: Callable[[], tuple[int, int] | None]) -> None:
-        """Know nothing yet; ``plausible()`` gives (utc ns, error bound ns) while NTP keeps the clock."""
+    def __init__(
+        self,
+        plausible: Callable[[], tuple[int, int] | None],
+        *,
+        floors: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        """Know nothing yet.
+
+        ``plausible()`` gives (utc ns, error bound ns) while NTP keeps the clock; ``floors()`` the moments
+        (utc ns) before which, by the ledger, nobody is believed, and NTP is not.
+        """
         self._plausible = plausible
+        self._floors = floors
         self._anchor: _Anchor | None = None
-        self._floor_ns = 0
+        self._anchored_ns = 0  # what the anchors before this one leave as the earliest moment
         self._last: tuple[int, Interval] | None = None  # what `jumped` saw
-
-    def raise_floor(self, utc_ns: int) -> None:
-        """No time before ``utc_ns`` is believed again."""
-        self._floor_ns = max(self._floor_ns, utc_ns)
 
     def owner_said(self, signed_at_ns: int, *, issued_boot_ns: int, received_boot_ns: int) -> bool:
         """Anchor to an owner's act over a fresh challenge.
@@ -67,9 +92,11 @@ class TrustedTime:
             Whether this contradicts what was believed before (a jump).
         """
         said = _bounds(signed_at_ns, OWNER_CLOCK_NS, received_boot_ns - issued_boot_ns)
+        if not _is_possible(said):
+            return False
         jump = not self._take(said, received_boot_ns)
         if jump:
-            self._anchor = _Anchor(received_boot_ns, *said)
+            self._set(said, received_boot_ns)
         return jump
 
     def witness_said(self, timestamp_ns: int, *, made_boot_ns: int, received_boot_ns: int) -> bool:
@@ -82,7 +109,7 @@ class TrustedTime:
             Whether it was believed.
         """
         said = _bounds(timestamp_ns, WITNESS_CLOCK_NS, received_boot_ns - made_boot_ns)
-        return said[1] >= self._floor_ns and self._take(said, received_boot_ns)
+        return _is_possible(said) and said[1] >= self._floor_ns() and self._take(said, received_boot_ns)
 
     def _take(self, said: tuple[int, int], boot_ns: int) -> bool:
         """Make the anchor of what was said and what was known; False if they contradict each other."""
@@ -91,8 +118,20 @@ class TrustedTime:
             said = max(said[0], before.earliest_ns), min(said[1], before.latest_ns)
         if said[0] > said[1]:
             return False
-        self._anchor = _Anchor(boot_ns, *said)
+        self._set(said, boot_ns)
         return True
+
+    def _set(self, said: tuple[int, int], boot_ns: int) -> None:
+        """Replace the anchor. That it no longer holds does not make the time run backwards."""
+        before = self._anchor
+        if before is not None:
+            elapsed = max(0, boot_ns - before.boot_ns)
+            earliest = before.earliest_ns + elapsed - elapsed * DRIFT_PPM // 1_000_000
+            self._anchored_ns = max(self._anchored_ns, earliest)
+        self._anchor = _Anchor(boot_ns, *said)
+
+    def _floor_ns(self) -> int:
+        return max(self._floors()[0], self._anchored_ns)
 
     def _authenticated(self, boot_ns: int) -> Interval | None:
         anchor = self._anchor
@@ -111,12 +150,14 @@ class TrustedTime:
     def now(self, boot_ns: int) -> Interval | None:
         """What is known at ``boot_ns`` (CLOCK_BOOTTIME), or None.
 
-        A source that lies wholly before the floor is not believed.
+        A source that lies wholly before its floor is not believed.
         """
-        for interval in (self._authenticated(boot_ns), self._by_ntp()):
-            if interval is not None and interval.latest_ns >= self._floor_ns:
-                earliest = max(interval.earliest_ns, self._floor_ns)
-                return Interval(earliest, interval.latest_ns, interval.quality)
+        said, ntp, floor_ns = self._authenticated(boot_ns), self._by_ntp(), self._floor_ns()
+        if said is not None and ntp is not None and _apart(said, ntp) > DISPUTE_NS:
+            return None
+        for interval, floor in ((said, floor_ns), (ntp, max(floor_ns, self._floors()[1]))):
+            if interval is not None and interval.latest_ns >= floor:
+                return Interval(max(interval.earliest_ns, floor), interval.latest_ns, interval.quality)
         return None
 
     def jumped(self, boot_ns: int) -> bool:
@@ -141,4 +182,6 @@ class TrustedTime:
             return None
         utc_ns, bound_ns = reading
         bound = bound_ns + NTP_MARGIN_NS
+        if not _is_possible((utc_ns - bound, utc_ns + bound)):
+            return None
         return Interval(utc_ns - bound, utc_ns + bound, TimeQuality.PLAUSIBLE)

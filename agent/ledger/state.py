@@ -20,7 +20,7 @@ from agent.consent import acts, charter, handshake, token
 from agent.consent.acts import AlarmState, BlockState
 from agent.consent.decision import Standing, Usage
 from agent.consent.fields import Fields, encode_bytes
-from agent.consent.times import SECOND_NS
+from agent.consent.times import SECOND_NS, TimeQuality
 from agent.errors import DocumentError, IntegrityError, ProofError
 from agent.ledger import checkpoint as checkpoints
 from agent.ledger import cosignature
@@ -76,7 +76,8 @@ class State:
     seen: MutableMapping[bytes, str] = field(default_factory=dict)  # nonce -> id of the document that used it
     confirmed_since_boot: bool = False
     witnessed: dict[str, int] = field(default_factory=dict)  # witness -> the size it last confirmed here
-    floor_ns: int = 0  # no time before this was ever true again
+    floor_ns: int = 0  # no time before this is ever true again
+    plausible_floor_ns: int = 0  # nor, if NTP alone says so, before this; never below the other
 
     def apply(self, index: int, entry: Entry) -> None:
         """Fold in the entry at ``index``.
@@ -139,8 +140,14 @@ def _document(entry: Entry) -> bytes:
 def _fold(state: State, entry: Entry) -> None:
     _RULES.get(entry.kind, _nothing)(state, state.size, entry)
     state.size += 1
-    if entry.time.earliest_ns is not None:
-        state.floor_ns = max(state.floor_ns, entry.time.earliest_ns)
+    earliest_ns = entry.time.earliest_ns
+    if earliest_ns is None:
+        return
+    if entry.time.quality is TimeQuality.AUTHENTICATED:
+        # It also mends what NTP, which anybody in the network can be, may have said too late.
+        state.floor_ns = state.plausible_floor_ns = max(state.floor_ns, earliest_ns)
+    elif entry.time.quality is TimeQuality.PLAUSIBLE:
+        state.plausible_floor_ns = max(state.plausible_floor_ns, earliest_ns)
 
 
 def _nothing(_state: State, _index: int, _entry: Entry) -> None:
@@ -255,7 +262,9 @@ def _request(state: State, index: int, entry: Entry) -> None:
     request = handshake.verify_request(fields.data("document", max_bytes=128 * 1024), agency)
     # A lapsed request can never be granted again; only its nonce is kept.
     kept = {
-        name: held for name, held in state.requests.items() if held.request.expires_at_ns > state.floor_ns
+        name: held
+        for name, held in state.requests.items()
+        if held.request.expires_at_ns > state.plausible_floor_ns
     }
     state.requests = {**kept, request.id: HeldRequest(request, index)}
     _remember(state, request.nonce, request.id)

@@ -76,9 +76,7 @@ def test_anchor_that_contradicts_the_last_is_a_jump() -> None:
 
 
 def test_floor_keeps_time_from_running_backwards() -> None:
-    time = offline()
-    time.raise_floor(NOON + HOUR_NS)
-    time.raise_floor(NOON)
+    time = TrustedTime(lambda: None, floors=lambda: (NOON + HOUR_NS, 0))
     anchored(time)
     assert time.now(BOOT) is None
     anchored(time, said=NOON + HOUR_NS)
@@ -104,8 +102,7 @@ def test_network_time_is_plausible_and_owners_word_outranks_it() -> None:
 
 
 def test_first_boot_in_1970_knows_nothing_until_somebody_says() -> None:
-    time = TrustedTime(lambda: (0, 0))
-    time.raise_floor(NOON)
+    time = TrustedTime(lambda: (0, 0), floors=lambda: (0, NOON))
     assert time.now(BOOT) is None
 
 

@@ -184,9 +184,8 @@ class Box:
         self._work: list[Coroutine[None, None, None]] = []
         keys = self.home.keys
         self.log = Log.open(directory, origin=ORIGIN, private=keys.signing, opener=self.disk.open)
-        self.time = TrustedTime(self.clock.plausible)
+        self.time = TrustedTime(self.clock.plausible, floors=self._floors)
         self.keeper = Keeper(self.log, self._stamp)
-        self.time.raise_floor(self.keeper.state.floor_ns)
         self.keeper.record(EntryKind.BOOT, {"software": "test"})
         self.gate = Gate(
             self.keeper,
@@ -221,6 +220,9 @@ class Box:
             boot_ns=self.clock,
             changed=self._changed,
         )
+
+    def _floors(self) -> tuple[int, int]:
+        return self.keeper.state.floor_ns, self.keeper.state.plausible_floor_ns
 
     def _stamp(self) -> Stamp:
         now = self.time.now(self.clock())
