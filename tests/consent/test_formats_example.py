@@ -146,7 +146,7 @@ def written() -> str:
         *(f"id of {what:24} {envelope.key_id(key)}" for _, what, key in keys if "Ed25519" in what),
         "```",
         "",
-        "Recovery code of the seed 000102030405060708090a0b0c0d0e0f, and the public keys that follow from it:",
+        "Recovery code of the seed 000102030405060708090a0b0c0d0e0f, and the public keys it gives:",
         "",
         "```text",
         code,
@@ -154,8 +154,7 @@ def written() -> str:
         f"recovery {base64.b64encode(raw(derived.archive)).decode()}",
         "```",
         "",
-        "A charter, version 1, signed with the root key. Lines are broken here for reading; the bytes have no line "
-        "ends:",
+        "A charter, version 1, signed with the root key. Lines are broken for reading; the bytes have none:",
         "",
         "```text",
         *_document(example_charter()),
@@ -176,7 +175,7 @@ def written() -> str:
 def _split(text: str) -> tuple[str, str, str]:
     head, begin, rest = text.partition(BEGIN)
     example, end, tail = rest.partition(END)
-    assert begin and end, "FORMATS.md has lost the marks around its example"
+    assert (begin, end) == (BEGIN, END), "FORMATS.md has lost the marks around its example"
     return head, example, tail
 
 
