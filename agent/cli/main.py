@@ -18,6 +18,7 @@ from agent.cli.pair import pair
 from agent.cli.run import run
 from agent.cli.shutter import shutter
 from agent.cli.status import status
+from agent.cli.witness import witness
 from agent.errors import DoorwardError
 
 BAD_INPUT = 2
@@ -40,7 +41,7 @@ def doorward() -> None:
     """  # noqa: D301 - click's marker is a real backspace
 
 
-for command in (run, owner, pair, status, archive, charter, consent, shutter, ledger, agency):
+for command in (run, owner, pair, status, archive, charter, consent, shutter, ledger, agency, witness):
     doorward.add_command(command)
 
 

@@ -1,0 +1,1 @@
+"""The small cosigning service: it vouches that ledgers only grow. See `agent.witness.service`."""
