@@ -40,6 +40,7 @@ from agent.seam import Message, MessageKind, Unit
 from agent.sharing import Sharing
 from agent.trusted_time import TrustedTime
 from agent.zones import Zones
+from agent.witnessing import Witnessing
 from hal import clock
 from hal.indicator import SimulatedIndicator
 
@@ -106,6 +107,17 @@ class Core:
             boot_ns=clock.boot_ns,
             spawn=self._spawn,
         )
+        self._witnessing = Witnessing(
+            self._keeper,
+            self._gate,
+            self._time,
+            origin=origin_of(keys.device),
+            device_key=keys.signing_public,
+            boot_id=self._boot_id,
+            boot_ns=clock.boot_ns,
+            send=self._send_if_there,
+            confirmed=self._sharing.owners_acted,
+        )
         challenges = Challenges(clock.boot_ns)
         codes = PairingCodes(clock.boot_ns)
         owners = Owners(
@@ -131,13 +143,20 @@ class Core:
             status=self._status,
             tls_fingerprint=lambda: self._tls_fingerprint,
             origin=origin_of(keys.device),
+            cosigned=self._witnessing.newest,
         )
         self._door = LocalDoor(config.door, self._operations)
 
     def start(self) -> None:
         """Begin everything; recording at once if the device is paired."""
         self._recording.charter_changed()
-        for each in (self._gate.run, self._net.run, self._door.run, self._recording.run):
+        for each in (
+            self._gate.run,
+            self._net.run,
+            self._door.run,
+            self._recording.run,
+            self._witnessing.run,
+        ):
             self._group.create_task(each())
 
     async def stop(self) -> None:
@@ -204,8 +223,13 @@ class Core:
     def _send_unit(self, unit: Unit) -> None:
         self._net.send(unit.to_message())
 
+    def _send_if_there(self, message: Message) -> bool:
+        self._net.send(message)
+        return self._net.connected
+
     def _changed(self) -> None:
         self._keep_charter_copy()
+        self._witnessing.charter_changed()
         self._recording.charter_changed()
         self._send_settings()
 
@@ -244,6 +268,8 @@ class Core:
                 self._spawn(self._link_in(message))
             case MessageKind.OPERATION:
                 self._spawn(self._operation(message))
+            case MessageKind.WITNESS_IN:
+                self._witnessing.answered(message)
             case MessageKind.IDR:
                 self._screens.request_idr(message.integer("permit"))
             case MessageKind.BITRATE:
@@ -288,6 +314,8 @@ class Core:
                 "trouble": self._keeper.trouble,
                 "confirmed_since_boot": state.confirmed_since_boot,
             },
+            "rollback": self._witnessing.rollback,
+            "witnesses": self._witnessing.status(),
             "net": self._net.connected,
             "pending": len(state.requests),
             "strangers": self._sharing.strangers,

@@ -53,6 +53,7 @@ class CoreOperations:
         status: Callable[[], dict[str, object]],
         tls_fingerprint: Callable[[], str | None],
         origin: str,
+        cosigned: Callable[[], str | None],
     ) -> None:
         self._keeper = keeper
         self._gate = gate
@@ -66,6 +67,7 @@ class CoreOperations:
         self._status = status
         self._tls_fingerprint = tls_fingerprint
         self._origin = origin
+        self._cosigned = cosigned
         self._perform: Mapping[Operation, Callable[[Fields, Call], Awaitable[Reply]]] = {
             Operation.DEVICE: self._device,
             Operation.CHALLENGE: self._challenge,
@@ -261,7 +263,8 @@ class CoreOperations:
 
     async def _checkpoint(self, fields: Fields, _call: Call) -> Reply:
         fields.done()
-        return Reply({"checkpoint": self._keeper.log.checkpoint(), "origin": self._origin})
+        note = self._keeper.log.checkpoint()
+        return Reply({"checkpoint": note, "origin": self._origin, "cosigned": self._cosigned()})
 
     async def _receipt(self, fields: Fields, _call: Call) -> Reply:
         index = fields.integer("index", 0, 2**53 - 1)

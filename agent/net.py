@@ -20,6 +20,7 @@ from agent.console.tls import LanTls, lan_tls
 from agent.errors import DoorwardError, MalformedInput, Unreachable, WireError
 from agent.link.mqtt import MqttDeviceLink
 from agent.link.post_settings import MqttSettings
+from agent.link.witness_post import post
 from agent.operations import error_from_json
 from agent.seam import Message, MessageKind
 from agent.serving import serving
@@ -106,6 +107,8 @@ class Net:
                     self._link_out(message, group)
                 case MessageKind.SETTINGS:
                     self._settings(message, group)
+                case MessageKind.WITNESS_OUT:
+                    group.create_task(self._to_witness(message))
                 case _:
                     raise WireError(f"core sent {message.kind}, which net does not know")
 
@@ -164,6 +167,12 @@ class Net:
             await post.publish(agency, sealed)
         except DoorwardError as error:
             log.warning("post: %s", error)
+
+    async def _to_witness(self, message: Message) -> None:
+        number = message.integer("number")
+        answered = await post(message.text("url"), message.blob)
+        fields: dict[str, object] = {"number": number, "status": answered.status, "why": answered.why}
+        self._send(Message(MessageKind.WITNESS_IN, fields, answered.body))
 
     # What core says of the household
 

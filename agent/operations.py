@@ -49,7 +49,7 @@ class Operation(StrEnum):
     CONSENT = "consent"  # {id} -> token envelope
     EXPLAIN = "explain"  # {request} -> {decision, steps}
     ENTRIES = "entries"  # {start, count} -> {entries: […], size}
-    CHECKPOINT = "checkpoint"  # -> {checkpoint, origin}
+    CHECKPOINT = "checkpoint"  # -> {checkpoint, origin, cosigned?}
     RECEIPT = "receipt"  # {index} -> receipt
     CONSISTENCY = "consistency"  # {old} -> {proof, checkpoint}
     ARCHIVE = "archive"  # {camera?, begin?, end?} -> {segments: […]}

@@ -25,6 +25,8 @@ kind                 from            fields; blob
                                      that the viewer went by itself; no packet leaves after it is sent
 ``idr``              net             permit: a viewer lost the picture
 ``bitrate``          net             permit, bits_per_s: what receivers say they can take
+``witness-out``      core            number, url; the body of an add-checkpoint request
+``witness-in``       net             number, status (0: nobody answered), why; the answer's body
 ===================  ==============  ==============================================================
 """
 
@@ -65,6 +67,8 @@ class MessageKind(StrEnum):
     CLOSED = "closed"
     IDR = "idr"
     BITRATE = "bitrate"
+    WITNESS_OUT = "witness-out"
+    WITNESS_IN = "witness-in"
 
 
 @dataclass(frozen=True, slots=True)

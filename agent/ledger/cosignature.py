@@ -78,6 +78,22 @@ def verify(note: str, origin: str, name: str, public: bytes) -> Cosignature:
     return Cosignature(checkpoints.read(text, origin), newest)
 
 
+def added(note: str, lines: str, name: str, public: bytes) -> str:
+    """The note with those of ``lines`` that have this witness's key id; lines of other keys are dropped.
+
+    Raises:
+        ProofError: These are no signature lines.
+    """
+    _, signatures = split_note(f"\n\n{lines}")
+    expected_id = note_key_id(name, public, KIND)
+    kept = [
+        signature_line(signer, data)
+        for signer, data in signatures
+        if signer == name and data[:KEY_ID_BYTES] == expected_id
+    ]
+    return note + "".join(kept)
+
+
 def _verified_time(text: str, name: str, public: bytes, body: bytes) -> int:
     if len(body) != _BODY_BYTES:
         raise ProofError(f"cosignature: length (got {len(body)} bytes, expected {_BODY_BYTES})")
