@@ -21,11 +21,13 @@ from agent.cli.options import (
 from agent.cli.times import parse_duration
 from agent.consent import charter as charters
 from agent.consent import envelope, introduction, strict_json, times
-from agent.consent.charter import Agency, Answers, Ice, NamedArea
+from agent.consent.charter import Agency, Answers, Ice, NamedArea, Rollback, Witness
 from agent.consent.envelope import PayloadType
-from agent.consent.fields import polygon_item
+from agent.consent.fields import decode_bytes, polygon_item
 from agent.consent.introduction import verify_card
 from agent.errors import ConfigError, MalformedInput, Refused, StorageError
+from agent.ledger import cosignature, vkey
+from agent.ledger.checkpoint import ED25519, origin_of
 from hal import clock
 
 if TYPE_CHECKING:
@@ -91,7 +93,24 @@ def sentences(current: Charter) -> list[str]:
     if current.post:
         lines.append(f"Messages go through the post at {current.post.host}, port {current.post.port};")
         lines.append("  whoever runs it learns the home's address and on-line times.")
+    lines += _witness_sentences(current)
     lines.append(f"{len(current.rules)} standing rules.")
+    return lines
+
+
+def _witness_sentences(current: Charter) -> list[str]:
+    lines = []
+    for witness in current.witnesses:
+        lines.append(f"Witness {witness.name} vouches that the ledger only grows: key")
+        lines.append(f"  {words.fingerprint(witness.key_id)}, asked every ten minutes at {witness.url};")
+        lines.append("  whoever runs it learns the home's address, on-line times, and how many entries there")
+        lines.append("  are, never what stands in them.")
+    if current.rollback is Rollback.WARN:
+        lines.append("After a start sharing does not wait for anybody to confirm the ledger:")
+        lines.append("  a card that was copied back brings back what you revoked, until somebody notices.")
+    elif not current.witnesses:
+        lines.append("After a start nothing is shared until an owner's client has confirmed the ledger:")
+        lines.append("  there is no witness to do so.")
     return lines
 
 
@@ -208,6 +227,37 @@ def _compare(typed: str | None, key_id: str) -> None:
             reason="fingerprint",
             hint="do not add it; ask the agency for its card again",
         )
+
+
+@charter.command("add-witness")
+@click.argument("name")
+@click.argument("key")
+@click.argument("url")
+@door_options
+@root_options
+def add_witness(name: str, key: str, url: str, **options: Any) -> None:  # noqa: ANN401 - click's
+    """Let a third party vouch that your ledger only grows.
+
+    NAME and KEY are as the witness tells them: KEY is its verifier key (NAME+…+…) or a public key in base64.
+    URL is where it listens, https://HOST[:PORT][/PATH]. It learns your home's address and on-line times.
+    """
+    witness = Witness(name, _witness_key(name, key), url.rstrip("/"))
+
+    def change(current: Charter) -> Charter:
+        if current.witness(witness.key_id):
+            raise Refused(f"{name} is in your charter already", reason="exists")
+        return replace(current, witnesses=(*current.witnesses, witness))
+
+    adopted = _adopt(options, change)
+    click.echo("Next: give the witness this line, so that it vouches for your ledger:")
+    for device in adopted.devices:
+        click.echo(f"  {vkey.written(origin_of(device.key_id), device.signing, ED25519)}")
+
+
+def _witness_key(name: str, key: str) -> bytes:
+    if "+" not in key or not key.startswith(f"{name}+"):
+        return decode_bytes(key, "key")
+    return vkey.parse(key, cosignature.KIND)[1]
 
 
 @charter.command("add-area")

@@ -74,6 +74,18 @@ def _camera(camera: dict[str, Any], *, paired: bool) -> list[str]:
     return lines
 
 
+def _witnesses(witnesses: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for each in witnesses:
+        when = (
+            f"vouched at {each['cosigned_at']}" if each["cosigned_at"] else "has not vouched since the start"
+        )
+        lines.append(f"witness    {each['name']}: {when} ({each['size']} entries)")
+        if each["trouble"]:
+            lines.append(f"           problem: {each['trouble']}")
+    return lines
+
+
 def _sharing(found: dict[str, Any]) -> list[str]:
     ledger = found["ledger"]
     lines = []
@@ -81,9 +93,16 @@ def _sharing(found: dict[str, Any]) -> list[str]:
         lines.append(f"ledger     {ledger['size']} entries; TROUBLE: {ledger['trouble']}; sharing is stopped")
     else:
         lines.append(f"ledger     {ledger['size']} entries")
-    if found["paired"] and not ledger["confirmed_since_boot"]:
+    lines += _witnesses(found["witnesses"])
+    if found["rollback"]:
+        lines.append(f"sharing    STOPPED: {found['rollback']}")
+        lines.append("           the card was swapped or copied back, or the device runs twice")
+        lines.append(
+            "           hint: doorward ledger verify; then remove the cause, and start the device anew"
+        )
+    elif found["paired"] and not ledger["confirmed_since_boot"]:
         lines.append("sharing    waits: nobody has confirmed the ledger since the device started")
-        lines.append("           hint: any signed act of an owner confirms it")
+        lines.append("           hint: any signed act of an owner confirms it, or a witness does")
     elif found["shutter"] == "closed":
         lines.append("sharing    stopped: the privacy shutter is closed")
     if not found["net"]:
