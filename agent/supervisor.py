@@ -11,10 +11,13 @@ import logging
 import random
 import signal
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Final
 
 from agent import arguments
-from agent.errors import DoorwardError, StorageError
+from agent import config as configs
+from agent.consent import envelope
+from agent.errors import DoorwardError, Refused, StorageError, Unreachable
 from agent.local_client import LocalClient
 from agent.operations import Operation
 
@@ -32,7 +35,10 @@ END_S: Final = 15.0
 HOPELESS: Final = frozenset({2, 4})
 """Exit codes that a new start does not mend: bad configuration, damaged state."""
 
-log = logging.getLogger(__name__)
+GREETING_S: Final = 5.0
+"""How long cameras have to begin before the greeting says how they are."""
+
+log = logging.getLogger("agent.supervisor")  # as __main__ it would not say which of the three processes
 
 
 class Keeper:
@@ -86,8 +92,10 @@ async def serve(config: Config) -> None:
     """Run both processes until SIGTERM or SIGINT.
 
     Raises:
+        Refused: An agent runs there already.
         StorageError: core cannot run; it has said why.
     """
+    await asyncio.to_thread(_refuse_second, config)
     options = sys.argv[1:]
     core, net = Keeper("core", options), Keeper("net", options)
     loop = asyncio.get_running_loop()
@@ -101,36 +109,88 @@ async def serve(config: Config) -> None:
         raise StorageError("core cannot run", hint="see what it said above")
 
 
+def _refuse_second(config: Config) -> None:
+    """Say so at once; the second core would end on the ledger's lock again and again, and say less.
+
+    Raises:
+        Refused: Somebody answers at the local door.
+    """
+    try:
+        with LocalClient(config.door):
+            pass
+    except Unreachable:
+        return
+    raise Refused(
+        f"an agent is running already at {config.run.parent}",
+        reason="running",
+        hint="stop it with Ctrl-C in its terminal, or start this one elsewhere: --home DIRECTORY",
+    )
+
+
 async def _greet(config: Config) -> None:
     """Once core answers, say what to do next; for a fresh device, with a pairing code."""
-    while not config.door.exists():  # noqa: ASYNC110 - a file sets no event
+    loop = asyncio.get_running_loop()
+    until: float | None = None
+    while True:
+        try:
+            text = await asyncio.to_thread(_greeting, config, last=until is not None and loop.time() > until)
+        except Unreachable:
+            text = None  # A door that an earlier run left behind looks the same as one not made yet.
+        except DoorwardError as error:
+            log.warning("%s", error)
+            return
+        else:
+            until = until or loop.time() + GREETING_S
+        if text is not None:
+            print(text, flush=True)  # noqa: T201 - for the person at the terminal
+            return
         await asyncio.sleep(0.1)
-    try:
-        text = await asyncio.to_thread(_greeting, config)
-    except DoorwardError as error:
-        log.warning("%s", error)
-        return
-    print(text, flush=True)  # noqa: T201 - for the person at the terminal
 
 
-def _greeting(config: Config) -> str:
+def _greeting(config: Config, *, last: bool) -> str | None:
+    """The text; None while a camera may still begin, unless this is the last time of asking."""
+    home = config.run.parent
+    where = "" if home == configs.default_home() else f" --home {home}"
     with LocalClient(config.door) as door:
         status, _ = door.call(Operation.STATUS)
-        if status.get("paired"):
-            return "\ndoorward: recording. In a second shell: doorward status\n"
-        code, _ = door.call(Operation.NEW_CODE)
+        if not status.get("paired"):
+            code, _ = door.call(Operation.NEW_CODE)
+            key = " ".join(
+                textwrap.wrap(envelope.short(str(status.get("device"))), 4)
+            )  # as the command shows keys
+            return _fresh(str(code.get("code")), key, where)
+    cameras = status.get("cameras")
+    idle = (
+        [str(each["name"]) for each in cameras if not each["recording"]] if isinstance(cameras, list) else []
+    )
+    if idle and not last:
+        return None
+    lines = [
+        "",
+        f"doorward: running, and NOT recording {', '.join(idle)}." if idle else "doorward: recording.",
+    ]
+    ledger = status.get("ledger")
+    if isinstance(ledger, dict) and not ledger.get("confirmed_since_boot"):
+        lines.append("Sharing waits until an owner signs something; granting a request is enough.")
+    lines += [f"In a second shell: doorward status{where}", "Ctrl-C here stops it.", ""]
+    return "\n".join(lines)
+
+
+def _fresh(code: str, key: str, where: str) -> str:
     return "\n".join(
         (
             "",
             "doorward: running, and recording nothing yet: this device has no owner to record for.",
             "",
-            f"    Pairing code: {code.get('code')}   (good for ten minutes)",
+            f"    Pairing code: {code}   (good for ten minutes)",
+            f"    Device key:   {key}",
             "",
             "In a second shell, in this directory:",
             "    . .venv/bin/activate",
-            "    doorward owner init --name Me       # once: your keys, and your recovery code on paper",
-            f"    doorward pair --code {code.get('code')}",
-            "    doorward status",
+            '    doorward owner init --name "Your name"   # once: your keys, and a recovery code for paper',
+            f"    doorward pair --code {code}{where}",
+            f"    doorward status{where}",
+            "Ctrl-C here stops it.",
             "",
         )
     )
