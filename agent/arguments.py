@@ -35,6 +35,8 @@ def start_logging() -> None:
         stream=sys.stderr,
         format="%(asctime)s %(name)s %(levelname)s %(message)s",
     )
+    # It names every address tried, the viewer's and the home's.
+    logging.getLogger("aioice").setLevel(logging.WARNING)
 
 
 def say(error: DoorwardError) -> None:

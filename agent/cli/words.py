@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from agent.consent import times
 from agent.consent.reasons import DenialReason
 from agent.consent.times import SECOND_NS
 
@@ -32,22 +33,34 @@ def size(count: int) -> str:
     return f"{amount:.1f} TB"
 
 
+def count(number: int, one: str, many: str) -> str:
+    """``1 entry``, ``2 entries``."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def local_time(utc_ns: int | None) -> str:
-    """A moment in the local zone."""
+    """A moment in the local zone, which it names: what people export is read elsewhere."""
     if utc_ns is None:
         return "unknown time"
-    moment = dt.datetime.fromtimestamp(utc_ns / SECOND_NS, dt.UTC).astimezone()
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
+    moment = dt.datetime.fromtimestamp(utc_ns // SECOND_NS, dt.UTC).astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def written_time(text: object) -> str:
+    """A moment as a device or a document writes it, in the local zone."""
+    return local_time(times.parse(text, "time") if isinstance(text, str) else None)
 
 
 def length(seconds: float) -> str:
-    """A duration for people."""
+    """A duration for people: ``90 s``, ``15 min``, ``2 min 30 s``, ``1 h``, ``1 h 5 min``."""
     whole = round(seconds)
-    if whole < 120:  # noqa: PLR2004 - two minutes read better in seconds
+    if whole < 120 and whole != 60:  # noqa: PLR2004 - up to two minutes read better in seconds
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 
 
 def print_json(value: object) -> None:
