@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli import words
+from agent.cli import progress, words
 from agent.cli.client import entry_bytes
+from agent.cli.collected import Collected, compare, from_file, sentences
 from agent.cli.options import door_options, json_option, opened, seen_path
 from agent.cli.seen import SeenFile
 from agent.consent import envelope, strict_json
@@ -111,8 +112,16 @@ def export(**options: Any) -> None:  # noqa: ANN401 - click hands options over b
         size = checkpoints.verify(
             checkpoint, origin_of(device.device), origin_of(device.device), device.signing
         ).size
-        entries = [encode_bytes(data) for index, data in _entries(client) if index < size]
-    value = {"device": encode_bytes(device.signing), "checkpoint": checkpoint, "entries": entries}
+        listed = progress.shown(_entries(client), size, "reading")
+        raw = [data for index, data in listed if index < size]
+    value: dict[str, object] = {
+        "device": encode_bytes(device.signing),
+        "checkpoint": checkpoint,
+        "entries": [encode_bytes(data) for data in raw],
+    }
+    cosigned = note.get("cosigned") or _last_vouched(raw)
+    if cosigned is not None:
+        value["cosigned"] = cosigned
     try:
         with out.open("xb") as file:
             file.write(strict_json.dumps(value) + b"\n")
@@ -120,7 +129,17 @@ def export(**options: Any) -> None:  # noqa: ANN401 - click hands options over b
         raise Refused(f"{out} exists already", reason="exists", hint="name another file") from error
     except OSError as error:
         raise StorageError(f"{out}: {error.strerror}") from error
-    click.echo(f"{out}: {len(entries)} entries")
+    click.echo(f"{out}: {len(raw)} entries")
+
+
+def _last_vouched(raw: list[bytes]) -> object:
+    """The newest checkpoint in the ledger itself that a witness cosigned, or None."""
+    for data in reversed(raw):
+        if b'"confirmed"' in data:
+            entry = Entry.parse(data)
+            if entry.kind is EntryKind.CONFIRMED and "note" in entry.body:
+                return entry.body["note"]
+    return None
 
 
 @ledger.command("receipt")
@@ -144,13 +163,20 @@ def receipt(index: int, **options: Any) -> None:  # noqa: ANN401 - click hands o
 @ledger.command("verify")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--public-key", metavar="BASE64", help="For FILE: the device's public key, as you know it.")
+@click.option(
+    "--checkpoint",
+    "collected",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A checkpoint that you or a witness kept, in a file; may be given again and again.",
+)
 @door_options
 @json_option
 def verify(file: Path | None, **options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Verify the running device's ledger, or an exported ledger or receipt in FILE.
 
     Checks every document's signatures, the tree against the signed checkpoint, and the checkpoint against
-    the newest one this client has seen. Exit code 4 if anything does not fit.
+    the newest one this client has seen and every one you give. Exit code 4 if anything does not fit.
     """
     report = _verify_file(file, options) if file else _verify_device(options)
     if options["as_json"]:
@@ -166,8 +192,9 @@ def _verify_device(options: dict[str, Any]) -> dict[str, Any]:
         key = memory.signing if memory else found.descriptor.signing
         result, _ = client.door.call(Operation.CHECKPOINT)
         note = str(result.get("checkpoint"))
-        entries = [data for _, data in _entries(client)]
-        report = _verify_ledger(entries, note, key, found.descriptor.device, memory)
+        size = _signed("the device", note, key).checkpoint.size
+        entries = [data for _, data in progress.shown(_entries(client), size, "reading")]
+        report = _verify_ledger(entries, note, key, found.descriptor.device, memory, _collected(options, key))
         if memory is not None:
             client.advance(found, memory.household, memory.signing)
         else:
@@ -175,8 +202,30 @@ def _verify_device(options: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
+def _signed(where: str, note: str, key: bytes) -> Collected:
+    """A checkpoint that came as part of what is verified.
+
+    Raises:
+        IntegrityError: The device did not sign it.
+    """
+    try:
+        return Collected.read(where, note, origin_of(envelope.key_id(key)), key)
+    except ProofError as error:
+        raise IntegrityError(f"ledger: checkpoint of {where}: {error}") from error
+
+
+def _collected(options: dict[str, Any], key: bytes) -> list[Collected]:
+    origin = origin_of(envelope.key_id(key))
+    return [from_file(path, origin, key) for path in options["collected"]]
+
+
 def _verify_ledger(
-    entries: list[bytes], note: str, key: bytes, device: str, memory: Memory | None
+    entries: list[bytes],
+    note: str,
+    key: bytes,
+    device: str,
+    memory: Memory | None,
+    collected: list[Collected],
 ) -> dict[str, Any]:
     """Every check there is, on a whole ledger.
 
@@ -187,21 +236,35 @@ def _verify_ledger(
     try:
         signed = checkpoints.verify(note, origin, origin, key)
         tree, state = merkle.Tree(), State()
-        for index, data in enumerate(entries[: signed.size]):
-            state.apply(index, Entry.parse(data))
+        vouched: list[Collected] = []
+        for index, data in progress.shown(enumerate(entries[: signed.size]), signed.size, "checking"):
+            entry = Entry.parse(data)
+            state.apply(index, entry)
             tree.append(merkle.leaf_hash(data))
+            if entry.kind is EntryKind.CONFIRMED and "note" in entry.body:
+                vouched.append(Collected.read(f"entry {index}", str(entry.body["note"]), origin, key))
         if tree.size != signed.size or tree.root() != signed.root:
             raise ProofError(f"the entries do not make the tree that the device signed (size {signed.size})")
         known = memory.size if memory is not None else 0
         if memory is not None and known and (known > signed.size or tree.root(known) != memory.root):
             raise ProofError("it does not continue what this client has seen: changed or rolled back")
+        compare([*vouched, *collected], tree)
     except IntegrityError:
         raise
     except DoorwardError as error:
-        raise IntegrityError(f"ledger: {error}", hint="keep this file and ask for help") from error
+        raise IntegrityError(
+            f"ledger: {error}",
+            hint="keep the files as they are: what the device signed is proof in anybody's hands",
+        ) from error
     says = f"The ledger is whole: {signed.size} entries, signed by device {words.fingerprint(device)}."
     if memory is not None and memory.size:
         says += f" It continues the {memory.size} entries this client had seen."
+    if vouched:
+        says += (
+            f" Witnesses vouched for it at {len(vouched)} starts, last over {vouched[-1].checkpoint.size}."
+        )
+    witnesses = state.charter.witnesses if state.charter is not None else ()
+    says = "\n".join([says, *sentences(collected, witnesses)])
     return {"says": says, "size": signed.size, "root": signed.root.hex(), "device": device}
 
 
@@ -221,10 +284,16 @@ def _verify_export(value: dict[str, object], options: dict[str, Any]) -> dict[st
     key = fields.key("device")
     note = fields.multiline("checkpoint", max_chars=4096)
     entries = fields.items("entries", entry_bytes, most=10_000_000)
+    cosigned = (
+        fields.multiline("cosigned", max_chars=checkpoints.MAX_CHARS) if fields.has("cosigned") else None
+    )
     fields.done()
     device = envelope.key_id(key)
+    collected = _collected(options, key)
+    if cosigned is not None:
+        collected.append(_signed("this file", cosigned, key))
     memory = SeenFile(seen_path(options["key_file"])).get(device)
-    return _verify_ledger(list(entries), note, key, device, memory)
+    return _verify_ledger(list(entries), note, key, device, memory, collected)
 
 
 def _verify_receipt(data: bytes, options: dict[str, Any]) -> dict[str, Any]:
