@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import sys
 from contextlib import ExitStack
@@ -23,14 +24,21 @@ from agent.consent.times import TimeQuality
 from agent.core_operations import CoreOperations
 from agent.device_keys import DeviceKeys, load_or_make, write_whole
 from agent.door import LocalDoor, answer
-from agent.errors import DoorwardError, IntegrityError, LedgerError
+from agent.errors import (
+    DoorwardError,
+    IntegrityError,
+    LedgerError,
+    StorageError,
+    TransientError,
+    WireError,
+)
 from agent.gate import EndedSession, Gate, Surroundings
 from agent.ledger.checkpoint import origin_of
 from agent.ledger.entry import EntryKind, Stamp
 from agent.ledger.keeper import Keeper
 from agent.ledger.log import Log
 from agent.net_link import NetLink
-from agent.operations import Door
+from agent.operations import Door, error_to_json
 from agent.owners import Owners
 from agent.pairing import PairingCodes
 from agent.reads import Handles
@@ -51,6 +59,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SCHEMA_FILE: Final = "schema"
 CHARTER_COPY: Final = "charter-copy.dsse"
+MOST_AT_ONCE: Final = 128
+"""What net has core work on at once. An honest net stays below; another one must not fill core's memory."""
+
+MOST_BLOB_BYTES: Final = 256 * 1024
+"""What net hands over at once: as much as its own door takes."""
+
+_FINGERPRINT: Final = re.compile(r"sha256:[0-9a-f]{64}")
 FINISH_S: Final = 2.0
 """How long stopping waits for what messages set off, ends of sessions above all."""
 
@@ -68,6 +83,7 @@ class Core:
         self._keys = keys
         self._group = group
         self._work: set[asyncio.Task[None]] = set()
+        self._at_once = 0
         self._tls_fingerprint: str | None = None
         self._boot_id = clock.boot_id()
         self._time = TrustedTime(_by_ntp, floors=self._floors)
@@ -171,8 +187,7 @@ class Core:
         """The ledger and what it says; if it is damaged, recording must go on without it.
 
         Raises:
-            IntegrityError: It is damaged, and there is no copy of the charter to record by.
-            LedgerError: Another process has it.
+            IntegrityError, StorageError: It cannot be used, and there is no copy of the charter to record by.
         """
         try:
             ledger = Log.open(
@@ -181,7 +196,7 @@ class Core:
                 private=self._keys.signing,
             )
             return Keeper(stack.enter_context(ledger), self._stamp)
-        except IntegrityError as error:
+        except (IntegrityError, StorageError) as error:
             copy = self._config.state / CHARTER_COPY
             if not copy.exists():
                 raise
@@ -263,11 +278,9 @@ class Core:
         """One message of net. What takes time runs beside, or the seam could not be read meanwhile."""
         match message.kind:
             case MessageKind.HELLO:
-                self._tls_fingerprint = message.text("tls_fingerprint")
-            case MessageKind.LINK_IN:
-                self._spawn(self._link_in(message))
-            case MessageKind.OPERATION:
-                self._spawn(self._operation(message))
+                self._tls_fingerprint = _tls_fingerprint(message)
+            case MessageKind.LINK_IN | MessageKind.OPERATION:
+                self._take(message)
             case MessageKind.WITNESS_IN:
                 self._witnessing.answered(message)
             case MessageKind.IDR:
@@ -280,6 +293,23 @@ class Core:
                 self._gate.end(message.integer("permit"), DenialReason.VIEWER_GONE)
             case _:
                 log.warning("net sent %s, which it should not", message.kind)
+
+    def _take(self, message: Message) -> None:
+        """Work on a message beside the others, or turn it away at once."""
+        if self._at_once >= MOST_AT_ONCE or len(message.blob) > MOST_BLOB_BYTES:
+            self._net.send(_turned_away(message))
+            return
+        self._at_once += 1
+        self._spawn(self._asked(message))
+
+    async def _asked(self, message: Message) -> None:
+        try:
+            if message.kind is MessageKind.LINK_IN:
+                await self._link_in(message)
+            else:
+                await self._operation(message)
+        finally:
+            self._at_once -= 1
 
     async def _link_in(self, message: Message) -> None:
         agency, number = message.text("agency"), message.integer("id")
@@ -334,6 +364,22 @@ class Core:
         }
 
 
+def _tls_fingerprint(message: Message) -> str:
+    """What core signs of it, and people's own computers hold against it; net says what it likes."""
+    text = message.text("tls_fingerprint")
+    if not _FINGERPRINT.fullmatch(text):
+        raise WireError(f"hello message: field tls_fingerprint (got {text[:80]!r}, expected a fingerprint)")
+    return text
+
+
+def _turned_away(message: Message) -> Message:
+    if message.kind is MessageKind.LINK_IN:
+        fields: dict[str, object] = {"agency": message.text("agency"), "re": message.integer("id")}
+        return Message(MessageKind.LINK_OUT, {**fields, "silent": True})
+    error = TransientError("the device has too much to do at once", hint="try again in a moment")
+    return Message(MessageKind.REPLY, {"id": message.fields.get("id"), "error": error_to_json(error)})
+
+
 async def _guarded(work: Coroutine[None, None, None]) -> None:
     """Run what one outside message set off; whatever goes wrong with it, recording goes on."""
     try:
@@ -354,11 +400,17 @@ def _check_schema(state: Path) -> None:
 
     Raises:
         IntegrityError: It was written by another version.
+        StorageError: It cannot be read or written.
     """
     path = state / SCHEMA_FILE
-    if not path.exists():
-        path.write_text(f"{STATE_SCHEMA}\n", encoding="ascii")
-    found = path.read_text(encoding="ascii").strip()
+    try:
+        found = path.read_text(encoding="ascii", errors="replace").strip() if path.exists() else ""
+        if not found:
+            # Empty is what a power cut made of it: then too nothing else had been written in another form.
+            write_whole(path, f"{STATE_SCHEMA}\n".encode("ascii"))
+            found = str(STATE_SCHEMA)
+    except OSError as error:
+        raise StorageError(f"state {state}: {SCHEMA_FILE}: {error.strerror}") from error
     if found != str(STATE_SCHEMA):
         raise IntegrityError(
             f"state {state}: of another version (got schema {found[:20]!r}, expected {STATE_SCHEMA})",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +23,7 @@ from agent.cameras import CameraStation
 from agent.config import BEST
 from agent.consent import times
 from agent.consent.times import TimeQuality
-from agent.errors import LedgerError
+from agent.errors import DocumentError, LedgerError
 from agent.ledger.entry import EntryKind
 from hal import clock, detect
 
@@ -38,6 +40,12 @@ if TYPE_CHECKING:
     from hal.camera import Camera
 
 COMMIT_S: Final = 300
+MOST_IN_ONE: Final = 200
+"""Segments that one entry commits to: far below what an entry may hold."""
+
+MOST_WAITING: Final = 20_000
+"""Segments that wait while the ledger takes nothing, two days of one camera; then the oldest stay without."""
+
 DEFAULT_BUDGET_BYTES: Final = 20_000_000_000
 KEEP_FREE_BYTES: Final = 200_000_000
 log = logging.getLogger(__name__)
@@ -55,7 +63,15 @@ class CameraArchive:
 class Recording:
     """All cameras of the device. `wall` and the callbacks may run on recorders' threads."""
 
-    def __init__(self, config: Config, keys: DeviceKeys, keeper: Keeper, time: TrustedTime) -> None:
+    def __init__(
+        self,
+        config: Config,
+        keys: DeviceKeys,
+        keeper: Keeper,
+        time: TrustedTime,
+        *,
+        commit_s: float = COMMIT_S,
+    ) -> None:
         """Take the archive directories; nothing is recorded before `begin`.
 
         Raises:
@@ -65,8 +81,9 @@ class Recording:
         self._keys = keys
         self._keeper = keeper
         self._time = time
+        self._commit_s = commit_s
         self._begun = False
-        self._closed: list[tuple[str, ClosedSegment]] = []
+        self._closed: deque[tuple[str, ClosedSegment]] = deque(maxlen=MOST_WAITING)
         self._gaps: list[tuple[str, Gap]] = []
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -156,25 +173,28 @@ class Recording:
         self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
-        """Write commitments and gaps to the ledger, for ever."""
+        """Write commitments and gaps to the ledger, for ever. Gaps, however many, put off no commitment."""
+        due = self._loop.time() + self._commit_s
         while True:
-            try:
-                await asyncio.wait_for(self._wake.wait(), COMMIT_S)
-            except TimeoutError:
-                await self.commit()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), max(0.0, due - self._loop.time()))
             self._wake.clear()
             await self._write_gaps()
+            if self._loop.time() >= due:
+                await self.commit()
+                due = self._loop.time() + self._commit_s
 
     async def commit(self) -> None:
-        """Commit to the segments closed since the last time."""
-        closed, self._closed = self._closed, []
-        by_camera: dict[str, list[object]] = {}
-        for camera, segment in closed:
-            by_camera.setdefault(camera, []).append(
-                {"sequence": segment.sequence, "id": segment.segment_id, "footer": segment.footer_hash}
-            )
+        """Commit to the segments closed since the last time; what the ledger does not take waits."""
+        by_camera: dict[str, list[ClosedSegment]] = {}
+        while self._closed:
+            camera, segment = self._closed.popleft()
+            by_camera.setdefault(camera, []).append(segment)
         for camera, segments in by_camera.items():
-            await self._record(EntryKind.ARCHIVE, {"camera": camera, "segments": segments})
+            for start in range(0, len(segments), MOST_IN_ONE):
+                part = segments[start : start + MOST_IN_ONE]
+                if not await self._record(EntryKind.ARCHIVE, _commitment(camera, part)):
+                    self._closed.extend((camera, each) for each in part)
 
     async def _write_gaps(self) -> None:
         gaps, self._gaps = self._gaps, []
@@ -188,11 +208,13 @@ class Recording:
             }
             await self._record(EntryKind.GAP, body)
 
-    async def _record(self, kind: EntryKind, body: dict[str, object]) -> None:
+    async def _record(self, kind: EntryKind, body: dict[str, object]) -> bool:
         try:
             await asyncio.to_thread(self._keeper.record, kind, body)
-        except LedgerError as error:
+        except (LedgerError, DocumentError) as error:
             log.warning("%s is not in the ledger: %s", kind, error)
+            return False
+        return True
 
     def status(self) -> list[object]:
         """Cameras and their archives, for `doorward status`."""
@@ -224,6 +246,13 @@ class Recording:
                 }
             )
         return found
+
+
+def _commitment(camera: str, segments: Sequence[ClosedSegment]) -> dict[str, object]:
+    listed: list[object] = [
+        {"sequence": each.sequence, "id": each.segment_id, "footer": each.footer_hash} for each in segments
+    ]
+    return {"camera": camera, "segments": listed}
 
 
 def _ms(utc_ns: int | None) -> int | None:

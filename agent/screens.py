@@ -79,13 +79,12 @@ class Screens:
     def hide(self, number: int) -> None:
         """Stop encoding for a permit: after the return no unit names it. Harmless if it is not shown."""
         shown = self._shown.pop(number, None)
-        if shown is None:
-            return
-        permit, pipeline = shown
-        pipeline.remove(number)
-        if not any(other is pipeline for _, other in self._shown.values()):
-            self._stations[permit.camera].unwatch(pipeline.frame)
-        self._light(None)
+        if shown is not None:
+            permit, pipeline = shown
+            pipeline.remove(number)
+            if not any(other is pipeline for _, other in self._shown.values()):
+                self._stations[permit.camera].unwatch(pipeline.frame)
+        self._light(None)  # also if it never began: then the light was lit for nothing
 
     def request_idr(self, number: int) -> None:
         """A viewer needs a key frame."""

@@ -172,19 +172,20 @@ def running(directory: Path) -> Iterator[Live]:
     config.write_text(yaml.safe_dump({"cameras": cameras, "archive": {"budget": "50MB"}}))
     home, log = directory / "home", directory / "core.log"
     process = spawn(home, config, log)
+    until("core", lambda: process.poll() is None and answers(home / "run" / "core.sock"))
+    live = Live(home, process, log)
     try:
-        until("core", lambda: _answers(home / "run" / "core.sock"))
-        yield Live(home, process, log)
+        yield live
     finally:
-        process.terminate()
+        live.process.terminate()
         try:
-            process.wait(10)
+            live.process.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            live.process.kill()
+            live.process.wait()
 
 
-def _answers(door: Path) -> bool:
+def answers(door: Path) -> bool:
     try:
         with LocalClient(door) as client:
             client.call(Operation.STATUS)
@@ -193,15 +194,37 @@ def _answers(door: Path) -> bool:
     return True
 
 
-class FakeNet:
-    """net's end of the seam. It sends what it likes and reads what core sends."""
+RELAY: Final = """
+import os, select, socket, sys
+seam = socket.socket(socket.AF_UNIX)
+seam.connect(sys.argv[1])
+while True:
+    ready, _, _ = select.select([0, seam], [], [])
+    for source in ready:
+        data = os.read(0, 65536) if source == 0 else seam.recv(65536)
+        if not data:
+            sys.exit()
+        seam.sendall(data) if source == 0 else os.write(1, data)
+"""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
+
+class FakeNet:
+    """net's end of the seam, in a process of its own, since core kills it. It sends what the test likes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.process, self.reader, self.writer = process, process.stdout, process.stdin
 
     @classmethod
     async def connect(cls, live: Live) -> FakeNet:
-        net = cls(*await asyncio.open_unix_connection(live.run / "seam.sock"))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-S", "-c", RELAY, str(live.run / "seam.sock")),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        net = cls(process)
         await net.receive(MessageKind.SETTINGS)
         return net
 
@@ -220,9 +243,16 @@ class FakeNet:
                 if not kinds or message.kind in kinds:
                     return message
 
+    async def until_closed(self, seconds: float = 10.0) -> list[Message]:
+        """What still comes until core closes the seam."""
+        found = []
+        async with asyncio.timeout(seconds):
+            while (message := await seam.read(self.reader)) is not None:
+                found.append(message)
+            await self.process.wait()
+        return found
+
     async def close(self) -> None:
-        self.writer.close()
-        try:
-            await self.writer.wait_closed()
-        except ConnectionError:
-            return
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
