@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import config
-from agent.errors import DoorwardError
+from agent.errors import ConfigError, DoorwardError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from agent.config import Config
 
@@ -57,14 +57,24 @@ def run(name: str, serve: Callable[[Config], Coroutine[None, None, None]]) -> in
         say(error)
         return error.exit_code
     except BaseExceptionGroup as group:
-        known = group.subgroup(DoorwardError)
-        if known is None:
-            raise
-        for each in known.exceptions:
-            if isinstance(each, DoorwardError):
-                say(each)
-        return 1
+        if group.split(DoorwardError)[1] is not None:
+            raise  # a mistake of ours among them must not pass for one of theirs
+        known = list(_leaves(group))
+        for each in known:
+            say(each)
+        # Exit codes 2 and 4 tell a supervisor not to start it again: only for what a start cannot mend.
+        lasting = [each for each in known if isinstance(each, ConfigError | IntegrityError)]
+        return lasting[0].exit_code if lasting else 1
     return 0
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[DoorwardError]:
+    """The errors of ours in a group of groups: a part of a process ends it with all groups around it."""
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        elif isinstance(each, DoorwardError):
+            yield each
 
 
 def end_all_tasks() -> None:

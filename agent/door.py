@@ -83,6 +83,9 @@ class LocalDoor:
                 await writer.drain()
         except (WireError, ConnectionError) as error:
             log.info("door: %s", error)
+        except asyncio.CancelledError:
+            # core ends. Nobody awaits this task, and asyncio of Python 3.11 logs a trace for one cancelled.
+            log.debug("a connection ends with core")
         finally:
             self._connections -= 1
             writer.close()

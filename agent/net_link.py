@@ -157,6 +157,9 @@ class NetLink:
                 await self._take(message)
         except (WireError, ConnectionError) as error:
             log.warning("seam: %s", error)
+        except asyncio.CancelledError:
+            # core ends. Nobody awaits this task, and asyncio of Python 3.11 logs a trace for one cancelled.
+            log.debug("a connection ends with core")
         finally:
             self._writer, self._pid = None, 0
             self._forget_waiting()

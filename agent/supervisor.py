@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from agent import arguments
 from agent import config as configs
 from agent.consent import envelope
-from agent.errors import DoorwardError, Refused, StorageError, Unreachable
+from agent.errors import ConfigError, DoorwardError, IntegrityError, Refused, Unreachable
 from agent.local_client import LocalClient
 from agent.operations import Operation
 
@@ -93,7 +93,7 @@ async def serve(config: Config) -> None:
 
     Raises:
         Refused: An agent runs there already.
-        StorageError: core cannot run; it has said why.
+        ConfigError, IntegrityError: core cannot run; it has said why.
     """
     await asyncio.to_thread(_refuse_second, config)
     options = sys.argv[1:]
@@ -106,7 +106,8 @@ async def serve(config: Config) -> None:
             loop.add_signal_handler(number, running.cancel)
         running.add_done_callback(lambda _: [task.cancel() for task in tasks])
     if not running.cancelled():
-        raise StorageError("core cannot run", hint="see what it said above")
+        damaged = running.result() == IntegrityError.exit_code
+        raise (IntegrityError if damaged else ConfigError)("core cannot run", hint="see what it said above")
 
 
 def _refuse_second(config: Config) -> None:
