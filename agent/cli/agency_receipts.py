@@ -96,7 +96,7 @@ def _verified(row: ReceiptRow, device: KnownDevice | None) -> tuple[bool, str | 
 def receipt(directory: Path, which: str, out: Path, *, end: bool, device_name: str | None) -> None:
     """Write one receipt to a file: WHICH is an entry's number or a session.
 
-    Anybody can verify it with the device's public key: doorward ledger verify FILE --device-key BASE64
+    Anybody can verify it with the device's public key: doorward ledger verify FILE --public-key BASE64
 
     \b
     Examples: doorward agency receipt 14 --out start.json

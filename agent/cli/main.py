@@ -24,16 +24,17 @@ from agent.errors import DoorwardError
 BAD_INPUT = 2
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="doorward")
 def doorward() -> None:
     """Doorward: your camera, and nobody looks without your signature.
 
     \b
-    Begin:     doorward run                  start the agent here
-               doorward owner init           make your keys
-               doorward pair --code CODE     make the device yours
+    Begin:     doorward run                      start the agent here
+               doorward owner init --name YOU    make your keys
+               doorward pair --code CODE         make the device yours
     Look:      doorward status · doorward archive list · doorward archive export
+    Set up:    doorward charter show · add-area · add-agency · introduce
     Decide:    doorward consent requests · grant · revoke · doorward shutter close
     Check:     doorward ledger show · verify · receipt
 

@@ -11,6 +11,7 @@ import click
 from agent.cli import key_file as key_files
 from agent.cli import recovery_code
 from agent.cli.options import DEFAULT_KEY_FILE, passphrase
+from agent.cli.words import fingerprint
 from agent.consent import envelope
 from agent.errors import MalformedInput, Refused, StorageError
 
@@ -26,7 +27,13 @@ def owner() -> None:
 @owner.command("init")
 @click.option("--name", required=True, help="How you are called in the household.")
 @click.option("--label", default="this computer", show_default=True, help="How this daily key is called.")
-@click.option("--key-file", type=click.Path(path_type=Path), default=DEFAULT_KEY_FILE, show_default=True)
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_KEY_FILE,
+    show_default=True,
+    help="The file with your daily key.",
+)
 @click.option(
     "--passphrase-file",
     type=click.Path(path_type=Path, allow_dash=True),
@@ -61,7 +68,7 @@ def init(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
         recovery=root.archive.public_key().public_bytes_raw(),
         passphrase=passphrase(options["passphrase_file"], "A passphrase for your daily key", confirm=True),
     )
-    click.echo(f"Your daily key is in {path} (key {envelope.short(envelope.key_id(public.signing))[:8]}…).")
+    click.echo(f"Your daily key is in {path} (key {fingerprint(envelope.key_id(public.signing))}).")
     click.echo("Next: pair with your device: doorward pair --code CODE")
 
 
@@ -70,12 +77,13 @@ def _show_code(code: str) -> None:
     click.echo(f"    {code}\n")
     groups = code.split("-")
     wanted = "-".join(groups[-TYPED_BACK:])
-    click.echo("Whoever has it can change your household; without it a lost phone cannot be replaced.")
+    click.echo("Whoever has it can change your household and open every recording; without it a lost phone")
+    click.echo("or computer cannot be replaced.")
     for _ in range(3):
         typed = str(click.prompt(f"Type its last {TYPED_BACK} groups from your paper"))
         if "".join(typed.upper().split()).replace("-", "") == wanted.replace("-", ""):
             return
-        click.echo("That is not it.")
+        click.echo("That is not it. Look at your paper, then at the code above.")
     raise MalformedInput("the recovery code was not typed back", hint="nothing was made; begin again")
 
 
@@ -89,10 +97,16 @@ def _write_code(path: Path, code: str) -> None:
 
 
 @owner.command("show")
-@click.option("--key-file", type=click.Path(path_type=Path), default=DEFAULT_KEY_FILE, show_default=True)
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_KEY_FILE,
+    show_default=True,
+    help="The file with your daily key.",
+)
 def show(key_file: Path) -> None:
     """Show whose key file this is; no passphrase needed, nothing secret shown."""
     public = key_files.KeyFile(key_file.expanduser()).public
     click.echo(f"{public.name}, {public.label}")
-    click.echo(f"  root key   {envelope.key_id(public.root)}")
-    click.echo(f"  daily key  {envelope.key_id(public.signing)}")
+    click.echo(f"  root key   {fingerprint(envelope.key_id(public.root))}")
+    click.echo(f"  daily key  {fingerprint(envelope.key_id(public.signing))}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import sealing
+from agent.cli import remote_door
 from agent.cli.key_file import KeyFile
 from agent.cli.options import door_options, opened, root_keys, root_options
 from agent.cli.words import fingerprint
@@ -14,7 +15,7 @@ from agent.consent import acts, charter, envelope
 from agent.consent.acts import Pairing
 from agent.consent.charter import CameraEntry, Charter, DailyLimits, Device, Ice, Rollback
 from agent.consent.envelope import PayloadType
-from agent.errors import IntegrityError, MalformedInput, Refused
+from agent.errors import MalformedInput, Refused
 from agent.operations import Operation
 from agent.sealing import SealKind
 from hal import clock
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from agent.cli.client import Found
     from agent.consent.charter import Owner
 
+CODE_CHARS = 8
 DAILY_SECONDS = 3600
 
 
@@ -30,7 +32,11 @@ DAILY_SECONDS = 3600
 @click.option("--code", help="The pairing code that the device shows.")
 @click.option("--new-code", is_flag=True, help="On the box: make the device show a new pairing code.")
 @click.option("--name", default="doorward", show_default=True, help="What to call the device (a-z, 0-9, -).")
-@click.option("--device-key", metavar="sha256:…", help="Refuse any device but the one with this key.")
+@click.option(
+    "--device-key",
+    metavar="DIGITS",
+    help="Refuse any device but the one with this key, as its label or terminal shows it.",
+)
 @door_options
 @root_options
 def pair(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
@@ -46,10 +52,12 @@ def pair(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
         return
     if not options["code"]:
         raise MalformedInput("pair: no code", hint="doorward pair --code CODE, or --new-code on the box")
+    code = _code(options["code"])
     file = KeyFile(options["key_file"].expanduser())
     with opened(options) as client:
         found = client.find()
-        _compare(options["device_key"], found.descriptor.device)
+        if options["device_key"]:
+            remote_door.compare(options["device_key"], found.descriptor.device)
         if found.paired:
             raise Refused(
                 "this device belongs to a household already",
@@ -64,7 +72,7 @@ def pair(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
         pairing = Pairing(
             signer=envelope.key_id(file.public.root),
             device=found.descriptor.device,
-            code=options["code"],
+            code=code,
             challenge=client.challenge(),
             signed_at_ns=clock.wall_ns(),
             charter=signed,
@@ -86,12 +94,12 @@ def pair(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
     click.echo("Nobody sees anything: no agency is in your charter. Next: doorward status")
 
 
-def _compare(wanted: str | None, device: str) -> None:
-    if wanted and wanted != device:
-        raise IntegrityError(
-            f"this is another device (its key is {device})",
-            hint="compare with the key on the label or terminal; do not pair with it",
-        )
+def _code(typed: str) -> str:
+    """The code as the device made it. One of another length costs no try, and no recovery code typed in."""
+    plain = "".join(typed.split()).replace("-", "").upper()
+    if len(plain) != CODE_CHARS:
+        raise MalformedInput(f"pairing code: got {len(plain)} characters, expected {CODE_CHARS}")
+    return f"{plain[: CODE_CHARS // 2]}-{plain[CODE_CHARS // 2 :]}"
 
 
 def _first_charter(owner: Owner, found: Found, name: str) -> bytes:

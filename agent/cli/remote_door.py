@@ -8,13 +8,14 @@ handle that one signed act without documents opens; it is asked for when the fir
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from agent.cli.words import fingerprint
 from agent.consent import acts, envelope
 from agent.consent.acts import Act
 from agent.consent.envelope import PayloadType
 from agent.consent.fields import Fields
-from agent.errors import IntegrityError, Refused
+from agent.errors import IntegrityError, MalformedInput, Refused
 from agent.ledger.checkpoint import origin_of
 from agent.link.remote import RemoteDoor, certificate_fingerprint
 from agent.operations import NEEDS, Needs, Operation
@@ -23,17 +24,19 @@ from hal import clock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.cli.key_file import DailyKeys
+    from agent.cli.client import Signer
     from agent.cli.seen import SeenFile
     from agent.consent.acts import Descriptor
+
+
+SHOWN_DIGITS: Final = 32
+"""How many digits of a key people are shown, and compare."""
 
 
 class RemoteOwnerDoor:
     """The operations of one device over its HTTPS door (`agent.cli.client.DoorClient`)."""
 
-    def __init__(
-        self, url: str, keys: Callable[[], DailyKeys], seen: SeenFile, *, expected: str | None
-    ) -> None:
+    def __init__(self, url: str, keys: Callable[[], Signer], seen: SeenFile, *, expected: str | None) -> None:
         """``keys`` is called once something must be signed; ``expected`` is the device key that was compared.
 
         Raises:
@@ -90,18 +93,33 @@ class RemoteOwnerDoor:
         return self._handle
 
 
-def _believed(descriptor: Descriptor, shown: str, seen: SeenFile, expected: str | None) -> Descriptor:
-    """The description, if it is of the device we mean and of the certificate it came with."""
-    if expected is not None and descriptor.device != expected:
+def compare(typed: str, device: str) -> None:
+    """Hold a device's key against the one that a person compared: all its digits, or the 32 that are shown.
+
+    Raises:
+        MalformedInput: Fewer digits than that.
+        IntegrityError: Another device.
+    """
+    digits = "".join(typed.split()).removeprefix("sha256:").lower()
+    if len(digits) < SHOWN_DIGITS:
+        raise MalformedInput(f"device key: got {len(digits)} digits, expected {SHOWN_DIGITS}")
+    if not device.removeprefix("sha256:").startswith(digits):
         raise IntegrityError(
-            f"this is another device (its key is {descriptor.device})",
+            f"this is another device (its key is {fingerprint(device)})",
             hint="compare with the key on its label or terminal; do not go on with it",
         )
+
+
+def _believed(descriptor: Descriptor, shown: str, seen: SeenFile, expected: str | None) -> Descriptor:
+    """The description, if it is of the device we mean and of the certificate it came with."""
+    if expected is not None:
+        compare(expected, descriptor.device)
     if expected is None and seen.get(descriptor.device) is None:
         raise Refused(
-            f"this client does not know the device at this address (its key is {descriptor.device})",
+            f"this client does not know the device at this address "
+            f"(its key is {fingerprint(descriptor.device)})",
             reason="unknown",
-            hint="compare that key with the one on its label or terminal, then add --device-key KEY",
+            hint="compare that key with the one on its label or terminal, then pair with --device-key DIGITS",
         )
     if descriptor.tls_fingerprint != shown:
         raise IntegrityError(

@@ -8,6 +8,7 @@ import click
 
 from agent.cli import words
 from agent.cli.options import door_options, json_option, opened
+from agent.config import BEST
 from agent.operations import Operation
 
 MS = 1_000_000
@@ -36,25 +37,28 @@ def _lines(found: dict[str, Any]) -> list[str]:
     else:
         lines.append("household  none: not paired, nothing is recorded")
         lines.append("           hint: doorward pair --code CODE (a new code: doorward pair --new-code)")
-    lines += _time(found["time"])
+    lines += _time(found["time"], paired=found["paired"])
     for camera in found["cameras"]:
         lines += _camera(camera, paired=found["paired"])
     lines += _sharing(found)
     return lines
 
 
-def _time(time: dict[str, Any]) -> list[str]:
+def _time(time: dict[str, Any], *, paired: bool) -> list[str]:
     if time["utc"] is None:
+        hint = "any signed act of an owner tells it, granting a request too" if paired else "pairing tells it"
         return [
-            "time       untrusted: recording goes on, sharing waits",
-            "           hint: any signed act of an owner tells the device the time",
+            "time       not known for certain: recording goes on, sharing waits",
+            f"           hint: {hint}",
         ]
-    return [f"time       {time['utc']} ({time['quality']}, within {time['bound_ms'] / 1000:.1f} s)"]
+    at = words.written_time(time["utc"])
+    return [f"time       {at} ({time['quality']}, within {time['bound_ms'] / 1000:.1f} s)"]
 
 
 def _camera(camera: dict[str, Any], *, paired: bool) -> list[str]:
     state = "recording" if camera["recording"] else "not recording"
-    what = camera["what"] or camera["uri"]
+    unopened = "the best there is" if camera["uri"] == BEST else camera["uri"]
+    what = camera["what"] or unopened
     lines = [f"camera     {camera['name']}: {state} ({what})"]
     if camera["problem"] and paired:
         lines.append(f"           problem: {camera['problem']} (tried {camera['attempts']} times)")
@@ -68,9 +72,10 @@ def _camera(camera: dict[str, Any], *, paired: bool) -> list[str]:
         lines.append(f"           note: {camera['note']}")
     lines += [f"           set aside: {each}" for each in camera["set_aside"]]
     used, budget = words.size(camera["used_bytes"]), words.size(camera["budget_bytes"])
+    segments = words.count(camera["segments"], "segment", "segments")
     oldest = camera["oldest_ms"]
     since = f", since {words.local_time(oldest * MS)}" if oldest else ""
-    lines.append(f"           archive: {used} of {budget}, {camera['segments']} segments{since}")
+    lines.append(f"           archive: {used} of {budget}, {segments}{since}")
     return lines
 
 
@@ -78,7 +83,9 @@ def _witnesses(witnesses: list[dict[str, Any]]) -> list[str]:
     lines = []
     for each in witnesses:
         when = (
-            f"vouched at {each['cosigned_at']}" if each["cosigned_at"] else "has not vouched since the start"
+            f"vouched at {words.written_time(each['cosigned_at'])}"
+            if each["cosigned_at"]
+            else "has not vouched since the start"
         )
         lines.append(f"witness    {each['name']}: {when} ({each['size']} entries)")
         if each["trouble"]:
@@ -89,10 +96,11 @@ def _witnesses(witnesses: list[dict[str, Any]]) -> list[str]:
 def _sharing(found: dict[str, Any]) -> list[str]:
     ledger = found["ledger"]
     lines = []
+    entries = words.count(ledger["size"], "entry", "entries")
     if ledger["trouble"]:
-        lines.append(f"ledger     {ledger['size']} entries; TROUBLE: {ledger['trouble']}; sharing is stopped")
+        lines.append(f"ledger     {entries}; TROUBLE: {ledger['trouble']}; sharing is stopped")
     else:
-        lines.append(f"ledger     {ledger['size']} entries")
+        lines.append(f"ledger     {entries}")
     lines += _witnesses(found["witnesses"])
     if found["rollback"]:
         lines.append(f"sharing    STOPPED: {found['rollback']}")
@@ -102,11 +110,17 @@ def _sharing(found: dict[str, Any]) -> list[str]:
         )
     elif found["paired"] and not ledger["confirmed_since_boot"]:
         lines.append("sharing    waits: nobody has confirmed the ledger since the device started")
-        lines.append("           hint: any signed act of an owner confirms it, or a witness does")
+        lines.append(
+            "           hint: any signed act of an owner confirms it, granting a request too; or a witness"
+        )
     elif found["shutter"] == "closed":
         lines.append("sharing    stopped: the privacy shutter is closed")
     if not found["net"]:
         lines.append("network    its process is down and is being started again; recording goes on")
+    if found["pending"]:
+        lines.append(
+            f"asked      {words.count(found['pending'], 'request', 'requests')}: doorward consent requests"
+        )
     for watching in found["watching"]:
         left = words.length(watching["seconds_left"])
         lines.append(f"WATCHING   {watching['operator']}, {watching['camera']}, {left} left")
