@@ -337,6 +337,19 @@ async def test_shutter_document_is_good_once(box: Box) -> None:
     assert box.keeper.state.standing.shutter is ShutterState.CLOSED
 
 
+async def test_closing_document_played_again_stops_nothing(box: Box) -> None:
+    closing = box.home.signed_shutter(ShutterState.CLOSED)
+    await box.act(ANN.daily(), closing)
+    token = await box.grant()
+    await box.act(ANN.daily(), box.home.signed_shutter(ShutterState.OPEN))
+    request = box.home.request()
+    await box.ask(request)
+    await box.offer(box.offer_now(request, token))
+    with pytest.raises(DocumentError):
+        await box.act(ANN.daily(), closing)
+    assert len(box.gate.sessions()) == 1
+
+
 async def test_closing_and_opening_in_one_act_follow_in_order(box: Box) -> None:
     await box.act(
         ANN.daily(), box.home.signed_shutter(ShutterState.OPEN), box.home.signed_shutter(ShutterState.CLOSED)
@@ -397,6 +410,17 @@ async def test_read_is_recorded_before_it_is_served(box: Box) -> None:
     assert entry.body["by"] == id_of(BEN.daily())
     with pytest.raises(Refused, match="challenge"):
         await box.owners.read(signed)
+
+
+async def test_read_whose_clock_contradicts_ours_ends_sessions(box: Box) -> None:
+    token = await box.grant()
+    request = box.home.request()
+    await box.ask(request)
+    await box.offer(box.offer_now(request, token))
+    assert box.gate.sessions()
+    read = box.home.read(box.challenges.issue(), BEN.daily(), signed_at_ns=NOON + HOUR_NS)
+    await box.owners.read(sign(PayloadType.READ, read.payload(), BEN.daily()))
+    assert not box.gate.sessions()
 
 
 async def test_read_that_cannot_be_recorded_is_not_served(box: Box) -> None:

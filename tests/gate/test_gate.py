@@ -14,7 +14,7 @@ from agent.consent.decision import Denial, Grant, Usage
 from agent.consent.reasons import DenialReason
 from agent.consent.times import SECOND_NS
 from agent.errors import IntegrityError, LedgerError, Refused
-from agent.gate import Restraint
+from agent.gate import TICK_S, Restraint
 from agent.ledger.entry import EntryKind
 from agent.permit import Audience, Permit
 from tests.ledger.disk import Fault
@@ -268,6 +268,14 @@ async def test_restraint_on_one_token_leaves_the_others(box: Box) -> None:
     decision = box.gate.decide(REQUEST)
     assert isinstance(decision, Grant)
     assert decision.token == token.id
+    assert box.gate.explain(REQUEST)[0] == decision
+    await box.act(BEN.daily(), box.home.signed_revocation(token=token.id))
+    assert box.gate.decide(REQUEST) == box.gate.explain(REQUEST)[0] == Denial(DenialReason.TOKEN_REVOKED)
+
+
+async def test_without_any_token_the_reason_is_that_there_is_none(box: Box) -> None:
+    await box.pair()
+    assert box.gate.decide(REQUEST) == box.gate.explain(REQUEST)[0] == Denial(DenialReason.NO_TOKEN)
 
 
 # Ends
@@ -312,6 +320,16 @@ async def test_end_charges_the_seconds_begun_and_a_permit_that_ended_never_lives
         "start": permit.number, "seconds": 13, "frames": 3, "bytes": 100, "status": "ended_conditions",
     }  # fmt: skip
     assert not box.gate.live(permit.number)
+
+
+async def test_end_noticed_late_charges_no_more_than_was_granted(box: Box) -> None:
+    token = await paired(box)
+    await start(box, token)
+    box.clock.advance(75)
+    box.gate.reconsider()
+    await box.settle()
+    assert box.keeper.state.standing.usage[token.id] == Usage(1, 60)
+    assert not box.keeper.state.sessions
 
 
 async def test_end_that_cannot_be_written_leaves_the_session_charged_in_full(box: Box) -> None:
@@ -469,6 +487,35 @@ async def test_gate_ends_sessions_by_itself(box: Box) -> None:
     assert [ended.reason for ended in box.ended] == [DenialReason.TOKEN_EXPIRED]
 
 
+async def test_change_that_nobody_reports_is_noticed_within_the_tick(box: Box) -> None:
+    token = await paired(box)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(box.gate.run())
+        await start(box, token)
+        box.cameras = frozenset()
+        async with asyncio.timeout(10 * TICK_S):
+            while box.gate.sessions():
+                await asyncio.sleep(TICK_S / 10)
+        running.cancel()
+    assert [ended.reason for ended in box.ended] == [DenialReason.CAMERA_AWAY]
+
+
+async def test_gate_without_sessions_sleeps(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+
+    monkeypatch.setattr(box.gate, "reconsider", look)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(box.gate.run())
+        for _ in range(50):
+            await asyncio.sleep(0)
+        running.cancel()
+    assert looks == 0
+
+
 # Boot, rollback, time
 
 
@@ -557,6 +604,19 @@ async def test_network_time_that_jumps_ends_every_session(tmp_path: Path, jump_s
     box.clock.wrong_ns = jump_s * SECOND_NS
     box.gate.reconsider()
     assert not box.gate.live(permit.number)
+    box.close()
+
+
+async def test_jump_long_past_ends_no_session_that_began_after_it(tmp_path: Path) -> None:
+    box = Box(tmp_path / "ledger")
+    token = await paired(box)
+    box = box.restart()
+    box.keeper.record(EntryKind.CONFIRMED, {})
+    box.gate.reconsider()
+    box.clock.wrong_ns = 300 * SECOND_NS
+    permit = await start(box, token)
+    box.gate.reconsider()
+    assert box.gate.live(permit.number)
     box.close()
 
 
