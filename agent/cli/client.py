@@ -18,7 +18,8 @@ from hal import clock
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.cli.key_file import DailyKeys
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from agent.cli.seen import Memory, SeenFile
     from agent.consent.acts import Acknowledgement
     from agent.consent.charter import Charter
@@ -31,6 +32,18 @@ class DoorClient(Protocol):
         self, operation: Operation, args: dict[str, object] | None = None, blob: bytes = b""
     ) -> tuple[dict[str, object], bytes]:
         """Perform one operation: its result and its bytes."""
+
+
+class Signer(Protocol):
+    """An owner's key that signs acts: daily or root."""
+
+    @property
+    def signing(self) -> Ed25519PrivateKey:
+        """The private key."""
+
+    @property
+    def signing_id(self) -> str:
+        """Its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +110,7 @@ class Client:
             raise IntegrityError("charter: the device shows one that its owners have not signed")
         return parsed, blob
 
-    def act(self, keys: DailyKeys, documents: Sequence[bytes]) -> Acknowledgement:
+    def act(self, keys: Signer, documents: Sequence[bytes]) -> Acknowledgement:
         """Hand documents to the device, now; its verified acknowledgement.
 
         Raises:

@@ -21,6 +21,7 @@ from agent.local_client import LocalClient
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from agent.cli.client import Signer
     from agent.cli.key_file import DailyKeys
     from agent.cli.recovery_code import RootKeys
 
@@ -72,8 +73,10 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
-def opened(options: dict[str, Any]) -> Iterator[Client]:
+def opened(options: dict[str, Any], signer: Signer | None = None) -> Iterator[Client]:
     """The client that ``--home``, ``--device`` and ``--key-file`` name, for as long as the block runs.
+
+    ``signer`` is who a remote device knows as its reader; without it, the daily key of ``--key-file``.
 
     Raises:
         Unreachable: Nobody is there.
@@ -83,7 +86,7 @@ def opened(options: dict[str, Any]) -> Iterator[Client]:
     if options.get("device"):
         door = RemoteOwnerDoor(
             options["device"],
-            lambda: daily_keys(options),
+            lambda: signer or daily_keys(options),
             seen,
             expected=options.get("device_key"),
         )

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from agent.consent import envelope
 from agent.errors import MalformedInput
 
 SEED_BYTES: Final = 16
@@ -35,6 +36,21 @@ class RootKeys:
 
     signing: Ed25519PrivateKey
     archive: X25519PrivateKey
+
+    @property
+    def public(self) -> bytes:
+        """The root key as charters name it."""
+        return self.signing.public_key().public_bytes_raw()
+
+    @property
+    def recovery(self) -> bytes:
+        """The recovery archive key as charters name it."""
+        return self.archive.public_key().public_bytes_raw()
+
+    @property
+    def signing_id(self) -> str:
+        """The root key's id."""
+        return envelope.key_id(self.public)
 
 
 def new_seed() -> bytes:

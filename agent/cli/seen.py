@@ -83,6 +83,18 @@ class SeenFile:
             StorageError: It cannot be written.
         """
         self._memories[device] = memory
+        self._write()
+
+    def forget(self, device: str) -> None:
+        """Know nothing of it any more, durably.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        self._memories.pop(device, None)
+        self._write()
+
+    def _write(self) -> None:
         value = {
             name: {
                 "signing": encode_bytes(each.signing),
