@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import re
 import ssl
 import struct
@@ -28,6 +29,8 @@ _OCTETS: Final = "application/octet-stream"
 _OPERATION: Final = re.compile(r"[a-z-]{1,32}")
 _LENGTH: Final = struct.Struct(">I")
 _POSTS: Final = {"challenge": _JSON, "pair": _OCTETS, "act": _JSON, "read": _JSON, "session": _JSON}
+
+_LISTENS: Final = "is the device on, and does it listen at that address (http: listen in its configuration)?"
 
 
 class RemoteDoor:
@@ -109,6 +112,13 @@ def _result(response: Response) -> tuple[dict[str, object], bytes]:
     return result, blob
 
 
+def _why(error: OSError) -> str:
+    """The system's words: asyncio's own say 'Connect call failed' and a tuple."""
+    if error.errno and error.errno > 0 and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
+
+
 async def certificate_fingerprint(url: str, *, timeout_s: float = 10.0) -> str:
     """What a device at ``url`` shows, trusted by nobody yet: ``sha256:`` and 64 hex digits.
 
@@ -130,9 +140,9 @@ async def certificate_fingerprint(url: str, *, timeout_s: float = 10.0) -> str:
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443, ssl=context)
     except TimeoutError as error:
-        raise Unreachable(f"device at {url}: no answer in {timeout_s:g} s") from error
+        raise Unreachable(f"device at {url}: no answer in {timeout_s:g} s", hint=_LISTENS) from error
     except OSError as error:
-        raise Unreachable(f"device at {url}: {error}") from error
+        raise Unreachable(f"device at {url}: {_why(error)}", hint=_LISTENS) from error
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     der = tls.getpeercert(binary_form=True) or b""
     writer.close()
