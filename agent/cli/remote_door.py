@@ -119,7 +119,7 @@ def _believed(descriptor: Descriptor, shown: str, seen: SeenFile, expected: str 
             f"this client does not know the device at this address "
             f"(its key is {fingerprint(descriptor.device)})",
             reason="unknown",
-            hint="compare that key with the one on its label or terminal, then: doorward pair --device-key 'DIGITS' …",
+            hint="compare that key with its label or terminal, then: doorward pair --device-key 'DIGITS' …",
         )
     if descriptor.tls_fingerprint != shown:
         raise IntegrityError(
