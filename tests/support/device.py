@@ -17,6 +17,7 @@ from agent.consent.envelope import PayloadType, short
 from agent.consent.times import SECOND_NS, TimeQuality
 from agent.errors import Refused, WireError
 from agent.gate import EndedSession, Gate, Surroundings
+from agent.ledger.checkpoint import origin_of
 from agent.ledger.entry import Entry, EntryKind, Stamp
 from agent.ledger.keeper import Keeper
 from agent.ledger.log import Log
@@ -35,6 +36,7 @@ from tests.support.household import (
     POLICE,
     SDP,
     Home,
+    device_keys,
     nonce,
     sign,
     signed_offer,
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from agent.permit import Permit
     from tests.support.household import Body
 
-ORIGIN = "doorward/test"
+ORIGIN = origin_of(device_keys().device)
 BOOT = 1000 * SECOND_NS
 """The moment of CLOCK_BOOTTIME at `NOON`."""
 
@@ -183,7 +185,7 @@ class Box:
         self.changes = 0
         self._work: list[Coroutine[None, None, None]] = []
         keys = self.home.keys
-        self.log = Log.open(directory, origin=ORIGIN, private=keys.signing, opener=self.disk.open)
+        self.log = Log.open(directory, origin=origin_of(keys.device), private=keys.signing, opener=self.disk.open)
         self.time = TrustedTime(self.clock.plausible, floors=self._floors)
         self.keeper = Keeper(self.log, self._stamp)
         self.keeper.record(EntryKind.BOOT, {"software": "test"})
