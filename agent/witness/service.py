@@ -73,6 +73,14 @@ class Allowance:
         return left >= 1
 
 
+class Conflict(Exception):
+    """Submitted as following another size than the one held, which is ``size``."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
 class Service:
     """Vouches. ``wall_ns`` and ``boot_ns`` read the clocks."""
 
@@ -102,6 +110,9 @@ class Service:
             raise web.HTTPRequestTimeout(text="the request did not arrive in time\n") from error
         try:
             return web.Response(text=await self._vouch(body))
+        except Conflict as error:
+            # Exactly this type, without a charset: clients compare it.
+            return web.Response(status=409, body=b"%d\n" % error.size, headers={"Content-Type": SIZE_TYPE})
         except StorageError as error:
             log.error("%s", error)  # noqa: TRY400 - said in one line
             raise web.HTTPServiceUnavailable(text="it cannot remember now, so it does not vouch\n") from error
@@ -163,11 +174,11 @@ def check(held: Held, submitted: Submission, checkpoint: Checkpoint) -> None:
     """Hold a checkpoint, signed by its log, against what this witness vouched for last.
 
     Raises:
-        web.HTTPConflict: It is submitted as following another size than the one held.
+        Conflict: It is submitted as following another size than the one held.
         web.HTTPUnprocessableEntity: It does not continue what is held.
     """
     if submitted.old != held.size:
-        raise web.HTTPConflict(body=b"%d\n" % held.size, content_type=SIZE_TYPE)
+        raise Conflict(held.size)
     with _refused_as(web.HTTPUnprocessableEntity):
         if not checkpoint.size and checkpoint.root != merkle.EMPTY_ROOT:
             raise ProofError("checkpoint: of no entries, with a root that is not the empty tree's")

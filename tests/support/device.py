@@ -185,7 +185,9 @@ class Box:
         self.changes = 0
         self._work: list[Coroutine[None, None, None]] = []
         keys = self.home.keys
-        self.log = Log.open(directory, origin=origin_of(keys.device), private=keys.signing, opener=self.disk.open)
+        self.log = Log.open(
+            directory, origin=origin_of(keys.device), private=keys.signing, opener=self.disk.open
+        )
         self.time = TrustedTime(self.clock.plausible, floors=self._floors)
         self.keeper = Keeper(self.log, self._stamp)
         self.keeper.record(EntryKind.BOOT, {"software": "test"})
