@@ -211,8 +211,19 @@ def add_agency(card: Path, **options: Any) -> None:  # noqa: ANN401 - click hand
             raise Refused(f"{agency.name} is in your charter already", reason="exists")
         return replace(current, agencies=(*current.agencies, agency))
 
-    _adopt(options, change)
-    click.echo("Next: give them an introduction: doorward charter introduce --agency NAME --out FILE")
+    following = _adopt(options, change)
+    if following.ice is Ice.RELAY:
+        _warn_relay()
+    click.echo(f'Next: doorward charter introduce --agency "{agency.name}" --out introduction.json')
+
+
+def _warn_relay() -> None:
+    """Pictures through a relay alone need one, and no charter can name one yet."""
+    click.echo(
+        "They may ask, but no picture can reach them yet: only a relay may carry it, and there is none."
+    )
+    click.echo("To let it go directly, which tells them your home's network address:")
+    click.echo("  doorward charter set --ice all")
 
 
 def _compare(typed: str | None, key_id: str) -> None:
@@ -318,7 +329,12 @@ def _polygon(corners: str) -> Any:  # noqa: ANN401 - hal.camera.Polygon
 
 
 @charter.command("set")
-@click.option("--ice", type=click.Choice([str(each) for each in Ice]), help="How pictures reach agencies.")
+@click.option(
+    "--ice",
+    type=click.Choice([str(each) for each in Ice]),
+    help="How pictures reach agencies: 'all' is directly, which tells them your home's network address; "
+    "'relay' is through a relay alone, and none can be named yet.",
+)
 @click.option("--post", metavar="HOST:PORT", help="The MQTT broker that carries messages; 'none' for none.")
 @door_options
 @root_options
@@ -361,7 +377,11 @@ def introduce(**options: Any) -> None:  # noqa: ANN401 - click hands options ove
         matching = [each for each in current.agencies if options["agency"] in (each.name, each.key_id)]
         if len(matching) != 1:
             known = ", ".join(each.name for each in current.agencies) or "none"
-            raise Refused(f"no agency {options['agency']} (there is {known})", reason="unknown")
+            raise Refused(
+                f"no agency {options['agency']} (there is {known})",
+                reason="unknown",
+                hint="take one in first: doorward charter add-agency CARD",
+            )
         written = introduction.of_charter(
             current,
             matching[0].key_id,
@@ -376,3 +396,4 @@ def introduce(**options: Any) -> None:  # noqa: ANN401 - click hands options ove
     except OSError as error:
         raise StorageError(f"{out}: {error.strerror}") from error
     click.echo(f"{out}: hand this to {matching[0].name}. They import it: doorward agency import {out.name}")
+    click.echo("They compare with you what 'doorward charter show' says of your root key and your device.")

@@ -60,6 +60,7 @@ def requests(**options: Any) -> None:  # noqa: ANN401 - click hands options over
     """List what agencies have asked and how it stands."""
     with opened(options) as client:
         found = _requests(client)
+        shared = _shared_areas(client) if found else {}
     if options["as_json"]:
         words.print_json(found)
         return
@@ -73,21 +74,59 @@ def requests(**options: Any) -> None:  # noqa: ANN401 - click hands options over
         click.echo(
             f"    camera {each['camera']} ({areas}), {each['mode']}, up to {words.length(each['seconds'])}"
         )
-        click.echo(f"    for: {purpose['kind']}, {purpose['reference']}; lapses {each['expires_at']}")
-        click.echo(f"    allow: doorward consent grant --request {_short(each['id'])} --for 15m --area NAME")
+        lapses = words.written_time(each["expires_at"])
+        click.echo(f"    for: {purpose['kind']}, {purpose['reference']}; lapses {lapses}")
+        if each["decision"] != "granted":
+            chosen = each["areas"] or shared.get(each["camera"]) or ["NAME"]
+            asked = " ".join(f"--area {area}" for area in chosen)
+            click.echo(
+                f"    allow: doorward consent grant --request {_short(each['id'])} "
+                f"--for {_typed(each['seconds'])} {asked}"
+            )
+
+
+def _typed(seconds: int) -> str:
+    """A duration as it can be typed."""
+    return f"{seconds}s" if seconds % 60 else f"{seconds // 60}m"
+
+
+def _shared_areas(client: Client) -> dict[str, list[str]]:
+    """The areas that each camera has, by name."""
+    current, _ = client.charter()
+    return {camera.name: [area.name for area in camera.areas] for camera in current.cameras}
 
 
 @consent.command("grant")
 @click.option("--request", "request_id", required=True, help="The request, by the first digits of its id.")
 @click.option("--for", "length", default="15m", show_default=True, help="How long: 90s, 15m, 1h.")
 @click.option("--area", "areas", multiple=True, required=True, help="A named area of the camera; repeatable.")
-@click.option("--max-height", type=click.IntRange(1, token.LARGEST_HEIGHT), default=480, show_default=True)
-@click.option("--max-fps", type=click.IntRange(1, 120), default=15, show_default=True)
-@click.option("--sessions", type=click.IntRange(1, 1000), default=5, show_default=True, help="How often.")
+@click.option(
+    "--max-height",
+    type=click.IntRange(1, token.LARGEST_HEIGHT),
+    default=480,
+    show_default=True,
+    help="The largest picture, in lines.",
+)
+@click.option(
+    "--max-fps", type=click.IntRange(1, 120), default=15, show_default=True, help="Pictures a second."
+)
+@click.option(
+    "--sessions",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="How many times they may begin to watch.",
+)
 @click.option("--viewers", type=click.IntRange(1, 64), default=1, show_default=True, help="How many at once.")
 @click.option("--forwarding", is_flag=True, help="They may pass it on to their media server.")
 @click.option("--analysis", is_flag=True, help="They may analyse it by machine, faces included.")
-@click.option("--retention-days", type=click.IntRange(0, 36_500), default=0, show_default=True)
+@click.option(
+    "--retention-days",
+    type=click.IntRange(0, 36_500),
+    default=0,
+    show_default=True,
+    help="How long they may keep what they saw; 0: they may keep nothing.",
+)
 @door_options
 @json_option
 def grant(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
@@ -160,18 +199,24 @@ def list_(**options: Any) -> None:  # noqa: ANN401 - click hands options over by
     """List what you have allowed and what has been used of it."""
     with opened(options) as client:
         found, _ = client.door.call(Operation.CONSENTS)
+        tokens = found.get("tokens")
+        current = client.charter()[0] if tokens else None
     if options["as_json"]:
         words.print_json(found)
         return
-    tokens = found.get("tokens")
-    if not isinstance(tokens, list) or not tokens:
+    if not isinstance(tokens, list) or not tokens or current is None:
         click.echo("You have allowed nothing.")
         return
+    now_ns = clock.wall_ns()
     for each in tokens:
         scope = each["scope"]
-        state = "revoked" if each["revoked"] else f"until {scope['not_after']}"
+        end = words.written_time(scope["not_after"])
+        over = times.parse(scope["not_after"], "time") <= now_ns
+        state = "revoked" if each["revoked"] else f"ended {end}" if over else f"until {end}"
         watching = ", WATCHING NOW" if each["watching"] else ""
-        click.echo(f"{_short(each['id'])}  {state}{watching}")
+        agency = current.agency(each["agency"])
+        name = agency.name if agency else "an agency that is no longer in your charter"
+        click.echo(f"{_short(each['id'])}  {name}, {state}{watching}")
         click.echo(
             f"    {each['purpose']['reference']}: {', '.join(scope['areas'])} of "
             f"{', '.join(scope['cameras'])}, {scope['max_height']} lines, {scope['max_fps']}/s"
