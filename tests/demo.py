@@ -193,7 +193,7 @@ def pair(demo: Demo) -> str:
     code = shown.split()[2]
     keys = ("--key-file", demo.directory / "owner.json")
     recovery = ("--recovery-code-file", demo.directory / "recovery-code")
-    demo.doorward("pair", "--code", "WRONG-CODE", *demo.home, *keys, *recovery, fails=1)
+    demo.doorward("pair", "--code", "AAAA-AAAA", *demo.home, *keys, *recovery, fails=1)
     demo.doorward("pair", "--code", code, *demo.home, *keys, *recovery)
     demo.wait_for("recording", lambda: demo.status()["cameras"][0]["recording"])
     return "a wrong code was refused, the right one paired; the clip is being recorded, sealed"
