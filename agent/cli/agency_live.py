@@ -111,6 +111,11 @@ def live(directory: Path, /, *, wait: bool, as_json: bool, **options: Any) -> No
                 _event("asked", request=request, status=str(status))
             else:
                 click.echo(f"{short(request)}  {reason_words(status)}")
+                if wait:
+                    most = options["lifetime"]
+                    click.echo(
+                        f"    waiting for the owners, at most {most}; Ctrl-C leaves the request standing"
+                    )
 
         async def run() -> Decided:
             transport = route.transport(opened.identity.key_id, device.key_id)
@@ -311,7 +316,11 @@ async def _watch(
                 return
             click.echo(f"watching: session {begun.session}, at most {duration(begun.seconds)}")
             if row.token is not None:
-                click.echo(f"    {_allowed(opened.conversation.token_of(row.token))}")
+                token = opened.conversation.token_of(row.token)
+                click.echo(f"    {_allowed(token)}")
+                if save is not None and not token.terms.retention_days:
+                    click.echo(f"    the owners let you keep nothing: delete {save} when you have watched")
+            click.echo("    Ctrl-C leaves")
 
         return await watchings.watch(
             line,
