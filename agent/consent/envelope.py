@@ -77,6 +77,7 @@ class PayloadType(StrEnum):
     DESCRIPTOR = "application/vnd.doorward.v0.descriptor+json"
     CARD = "application/vnd.doorward.v0.card+json"
     BLOCK = "application/vnd.doorward.v0.block+json"
+    OWNER_CARD = "application/vnd.doorward.v0.owner-card+json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,18 +206,12 @@ def _shown(value: object, where: str) -> Shown:
     return shown
 
 
-def verify_introduction(data: bytes) -> Introduction:
-    """An introduction signed by the governing threshold of the owners it names.
-
-    It vouches for itself; whose household it is, an agency knows from who handed it over.
+def parse_introduction(payload: bytes) -> Introduction:
+    """Read an introduction's payload; says nothing about signatures.
 
     Raises:
-        DocumentError: Malformed.
-        SignatureError: Too few of its owners signed with root keys.
+        DocumentError: Not an introduction, or one that names a key twice.
     """
-    kind, payload = envelope.unverified_payload(data)
-    if kind != PayloadType.INTRODUCTION:
-        raise DocumentError(f"introduction: another kind of document (got {kind[:60]!r})")
     fields = Fields(strict_json.loads(payload), "introduction")
     household = fields.key_id("household")
     fields.constant("from", household)
@@ -235,6 +229,22 @@ def verify_introduction(data: bytes) -> Introduction:
     keys = [key for decider in introduction.deciders for key in (decider.root, *decider.daily)]
     if len(set(keys)) != len(keys):
         raise DocumentError("introduction: a public key stands twice (expected each once)")
+    return introduction
+
+
+def verify_introduction(data: bytes) -> Introduction:
+    """An introduction signed by the governing threshold of the owners it names.
+
+    It vouches for itself; whose household it is, an agency knows from who handed it over.
+
+    Raises:
+        DocumentError: Malformed.
+        SignatureError: Too few of its owners signed with root keys.
+    """
+    kind, payload = envelope.unverified_payload(data)
+    if kind != PayloadType.INTRODUCTION:
+        raise DocumentError(f"introduction: another kind of document (got {kind[:60]!r})")
+    introduction = parse_introduction(payload)
     roots = {envelope.key_id(decider.root): decider.root for decider in introduction.deciders}
     verified = envelope.verify(data, PayloadType.INTRODUCTION, roots)
     have = introduction.distinct(verified.signers)

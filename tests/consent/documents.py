@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent.consent import acts, charter, envelope, handshake, introduction, token
+from agent.consent import acts, charter, envelope, handshake, introduction, owner_card, token
 from agent.consent.acts import (
     Acknowledgement,
     AlarmState,
@@ -34,6 +34,7 @@ from tests.support.household import (
     nonce,
     public,
     sign,
+    x,
 )
 
 if TYPE_CHECKING:
@@ -160,6 +161,12 @@ INTRODUCTION = introduction.of_charter(CHARTER, POLICE.key_id, {BOX.device: BOX.
 SHUTTER = acts.Shutter("", HOME.household, ShutterState.OPEN, nonce("shutter"))
 ALARM = acts.Alarm("", HOME.household, AlarmState.RAISED, nonce("alarm"))
 BLOCK = acts.Block("", HOME.household, POLICE.key_id, BlockState.BLOCKED, nonce("block"))
+OWNER_CARD = owner_card.OwnerCard(
+    "Ben",
+    public(BEN.root),
+    public(x("Ben recovery")),
+    charter.DailyKey("phone", public(BEN.daily()), public(x("Ben daily 0"))),
+)
 REVOKE_ONE = HOME.revocation(token=TOKEN.id)
 REVOKE_AGENCY = HOME.revocation(agency=POLICE.key_id)
 
@@ -224,6 +231,13 @@ KINDS = [
         BLOCK.payload(),
         (BEN.root,),
         lambda data: acts.verify_block(data, CHARTER),
+    ),
+    Kind(
+        "owner card",
+        PayloadType.OWNER_CARD,
+        OWNER_CARD.payload(),
+        (BEN.root, BEN.daily()),
+        owner_card.verify_owner_card,
     ),
     Kind(
         "act",
@@ -313,6 +327,7 @@ MADE: dict[str, Any] = {
     "shutter": SHUTTER,
     "alarm": ALARM,
     "block": BLOCK,
+    "owner card": OWNER_CARD,
     "act": ACT,
     "read": READ,
     "badge": POLICE.badge(),
