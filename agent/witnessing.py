@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from agent.consent import times
 from agent.consent.reasons import DenialReason
@@ -215,29 +215,29 @@ class Witnessing:
             if answer.status == _CONFLICT:
                 held = submission.parse_size(answer.body)
                 if held > checkpoint.size:
-                    self._behind(f"witness {witness.name} has vouched for {held} entries", checkpoint)
+                    self._behind(witness, f"has vouched for {held} entries, more", checkpoint)
                 if held == old == checkpoint.size:
                     # An older reading of the specification answers so where it says 422 now.
-                    self._behind(f"witness {witness.name} has vouched for other entries", checkpoint)
+                    self._behind(witness, "has vouched for other entries", checkpoint)
                 less = less or held < remembered
                 old = held
             elif answer.status == _UNPROVEN and old:
-                self._behind(f"witness {witness.name} has vouched for other entries", checkpoint)
+                self._behind(witness, "has vouched for other entries", checkpoint)
             else:
                 raise _refused(answer.status)
         raise ProofError("names another size each time it is asked")
 
-    def _behind(self, what: str, checkpoint: Checkpoint) -> None:
+    def _behind(self, witness: Witness, what: str, checkpoint: Checkpoint) -> NoReturn:
         """A witness has seen more of this ledger, or something else: nothing is shared any more.
 
         Raises:
             IntegrityError: Always.
         """
-        why = f"{what}, this device holds {checkpoint.size}"
+        why = f"{what} than the {checkpoint.size} that this device holds"
         if self.rollback is None:
-            self.rollback = why
+            self.rollback = f"witness {witness.name} {why}"
             self._gate.hold(Restraint(DenialReason.UNCONFIRMED_SINCE_BOOT))
-            log.error("%s; sharing is stopped, recording goes on", why)
+            log.error("%s; sharing is stopped, recording goes on", self.rollback)
         raise IntegrityError(why)
 
     def _submission(self, old: int) -> tuple[Submission, Checkpoint]:
