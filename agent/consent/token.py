@@ -256,11 +256,16 @@ def verify(data: bytes, charter: Charter) -> Token:
         raise SignatureError(f"token: too few owners (got {have}, expected {charter.granting})")
     by_root = verified.signers & charter.root_keys().keys()
     if len(charter.owners_of(by_root)) < charter.granting:
-        _check_daily_limits(token, charter)
+        check_daily_limits(token, charter)
     return token
 
 
-def _check_daily_limits(token: Token, charter: Charter) -> None:
+def check_daily_limits(token: Token, charter: Charter) -> None:
+    """Refuse what daily keys alone may not grant.
+
+    Raises:
+        SignatureError: More than the charter's daily limits; it needs root keys.
+    """
     limits = charter.daily_limits
     if token.purpose.kind is PurposeKind.STANDING and not limits.standing:
         raise SignatureError("token: a standing token needs root keys (the charter's daily limit)")
