@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from typing import Final
 
 import click
 
 from agent import __version__
 from agent.arguments import say
-from agent.cli.agency import agency
-from agent.cli.archive import archive
-from agent.cli.charter import charter
-from agent.cli.consent import consent
-from agent.cli.ledger import ledger
-from agent.cli.owner import owner
-from agent.cli.pair import pair
-from agent.cli.run import run
-from agent.cli.shutter import shutter
-from agent.cli.status import status
-from agent.cli.witness import witness
-from agent.errors import DoorwardError
+from agent.errors import DoorwardError, MalformedInput
 
-BAD_INPUT = 2
+COMMANDS: Final = (
+    *("run", "owner", "pair", "status", "archive", "charter", "consent", "shutter", "ledger"),
+    *("agency", "witness"),
+)
+"""Each stands in the module of its name and under its name there."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(click.Group):
+    """Imports a command when it is named: revoking must not wait for all that an agency's program needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"agent.cli.{cmd_name}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.command(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="doorward")
 def doorward() -> None:
     """Doorward: your camera, and nobody looks without your signature.
@@ -42,23 +52,30 @@ def doorward() -> None:
     """  # noqa: D301 - click's marker is a real backspace
 
 
-for command in (run, owner, pair, status, archive, charter, consent, shutter, ledger, agency, witness):
-    doorward.add_command(command)
-
-
 def main() -> None:
     """Run the command; every error is one line, perhaps a hint, and an exit code."""
     try:
-        sys.exit(doorward.main(standalone_mode=False) or 0)
+        sys.exit(doorward.main(prog_name="doorward", standalone_mode=False) or 0)
     except DoorwardError as error:
         say(error)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(BAD_INPUT)
+        _say_misused(error)
+        sys.exit(MalformedInput.exit_code)
     except click.Abort:
         click.echo("aborted", err=True)
         sys.exit(1)
+
+
+def _say_misused(error: click.ClickException) -> None:
+    """Click's word on a command line as we say things; a group without a command gets its help."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None and error.message == context.get_help():
+        error.show()
+        return
+    text = " ".join(error.format_message().split()).rstrip(".")
+    hint = f"see {context.command_path} --help" if context is not None else None
+    say(MalformedInput(text[:1].lower() + text[1:], hint=hint))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from agent import config
 from agent.cli import recovery_code
 from agent.cli.client import Client
 from agent.cli.key_file import KeyFile
-from agent.cli.remote_door import RemoteOwnerDoor
 from agent.cli.seen import SeenFile
 from agent.errors import MalformedInput
 from agent.local_client import LocalClient
@@ -84,6 +83,9 @@ def opened(options: dict[str, Any], signer: Signer | None = None) -> Iterator[Cl
     """
     seen = SeenFile(seen_path(options["key_file"]))
     if options.get("device"):
+        # Here, because what it needs takes as long to import as all the rest, and most commands do without.
+        from agent.cli.remote_door import RemoteOwnerDoor  # noqa: PLC0415 - see above
+
         door = RemoteOwnerDoor(
             options["device"],
             lambda: signer or daily_keys(options),
@@ -136,8 +138,10 @@ def root_keys(options: dict[str, Any]) -> RootKeys:
 def _secret(path: Path, what: str) -> str:
     try:
         text = sys.stdin.read() if str(path) == "-" else path.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MalformedInput(f"{what} file {path}: {error}") from error
+    except OSError as error:
+        raise MalformedInput(f"{what} file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise MalformedInput(f"{what} file {path}: not text") from error
     lines = text.splitlines()
     if not lines or not lines[0].strip():
         raise MalformedInput(f"{what} file {path}: empty")

@@ -20,7 +20,7 @@ LINKS = ("post", "https")
 
 @pytest.fixture(scope="module")
 def stories() -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """Both at once: a story is mostly waiting."""
+    """Both at once, since a story is half waiting; each may take what two take alone."""
     started = {
         link: subprocess.Popen(
             [sys.executable, "-m", "tests.demo", "--json", "--link", link],
@@ -37,12 +37,12 @@ def stories() -> Iterator[dict[str, subprocess.Popen[str]]]:
 
 @pytest.mark.parametrize("link", LINKS)
 def test_the_whole_story_comes_true(link: str, stories: dict[str, subprocess.Popen[str]]) -> None:
-    out, error = stories[link].communicate(timeout=3 * LONGEST_S)
+    out, error = stories[link].communicate(timeout=2 * LONGEST_S)
     steps: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
     assert [step for step in steps if not step["ok"]] == [], error
     assert steps[-1]["got"] == "demo: ok"
     assert stories[link].returncode == 0
     assert len(steps) == 13
-    assert steps[-1]["ms"] < LONGEST_S * 1000
+    assert steps[-1]["ms"] < 2 * LONGEST_S * 1000
     start = steps[0]["got"]
     assert ("Mosquitto" in start.partition("(")[0]) is (link == "post")
