@@ -47,8 +47,8 @@ from agent.screens import Screens
 from agent.seam import Message, MessageKind, Unit
 from agent.sharing import Sharing
 from agent.trusted_time import TrustedTime
-from agent.zones import Zones
 from agent.witnessing import Witnessing
+from agent.zones import Zones
 from hal import clock
 from hal.indicator import SimulatedIndicator
 
@@ -172,6 +172,7 @@ class Core:
             self._door.run,
             self._recording.run,
             self._witnessing.run,
+            self._sharing.run,
         ):
             self._group.create_task(each())
 
@@ -347,7 +348,7 @@ class Core:
             "rollback": self._witnessing.rollback,
             "witnesses": self._witnessing.status(),
             "net": self._net.connected,
-            "pending": len(state.requests),
+            **self._sharing.waiting.glance(),
             "strangers": self._sharing.strangers,
             "encoders": self._screens.encoders,
             "watching": [

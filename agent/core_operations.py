@@ -168,7 +168,7 @@ class CoreOperations:
         for held in state.requests.values():
             request = held.request
             agency = state.charter.agency(request.agency) if state.charter else None
-            decision = self._gate.decide(request)
+            standing = self._sharing.waiting.standing(held)
             found.append(
                 {
                     "id": request.id,
@@ -184,11 +184,36 @@ class CoreOperations:
                     "seconds": request.seconds,
                     "max_height": request.max_height,
                     "max_fps": request.max_fps,
+                    "footage": request.footage.to_json() if request.footage else None,
+                    "issued_at": times.written(request.issued_at_ns),
                     "expires_at": times.written(request.expires_at_ns),
-                    "decision": "granted" if isinstance(decision, Grant) else str(decision.reason),
+                    "lapses_in_s": standing.lapses_in_s,
+                    "standing": standing.word,
+                    "decision": standing.decision,
                 }
             )
-        return Reply({"requests": found})
+        return Reply({"requests": found, "watching": self._watching()})
+
+    def _watching(self) -> list[object]:
+        """Who sees something at this moment, and under which consent."""
+        charter = self._keeper.state.charter
+        found: list[object] = []
+        for session in self._gate.sessions():
+            agency = charter.agency(session.request.agency) if charter else None
+            found.append(
+                {
+                    "session": session.permit.session,
+                    "token": session.token,
+                    "agency": session.request.agency,
+                    "agency_name": agency.name if agency else "",
+                    "operator": session.request.badge.name,
+                    "badge": session.request.badge.number,
+                    "camera": session.permit.camera,
+                    "reference": session.request.purpose.reference,
+                    "seconds_left": self._gate.seconds_left(session),
+                }
+            )
+        return found
 
     async def _consents(self, fields: Fields, _call: Call) -> Reply:
         fields.done()

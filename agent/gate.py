@@ -134,6 +134,10 @@ class Gate:
         """The running sessions."""
         return list(self._sessions.values())
 
+    def seconds_left(self, session: Session) -> int:
+        """Whole seconds until a session's end, as far as is known now."""
+        return max(0, session.permit.ends_boot_ns - self._boot_ns()) // SECOND_NS
+
     def decide(self, request: Request) -> Decision:
         """What the answer to ``request`` would be now, under any token at hand."""
         state = self._keeper.state

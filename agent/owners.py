@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.challenges import Challenges
-    from agent.consent.acts import Act, Alarm, Block, Read, Shutter
+    from agent.consent.acts import Act, Alarm, Block, Dismissal, Read, Shutter
     from agent.consent.charter import Charter
     from agent.device_keys import DeviceKeys
     from agent.gate import Gate
@@ -226,6 +226,9 @@ class Owners:
                 revocation = token.verify_revocation(document, current)
                 restraint = Restraint(DenialReason.TOKEN_REVOKED, revocation.token, revocation.agency)
                 return _Ready(EntryKind.REVOCATION, body_document(document, by=act.signer), (restraint,))
+            case PayloadType.DISMISSAL:
+                self._check_dismissal(acts.verify_dismissal(document, current))
+                return _Ready(EntryKind.DISMISSED, body_document(document, by=act.signer))
             case PayloadType.SHUTTER | PayloadType.ALARM | PayloadType.BLOCK:
                 return self._verify_switch(kind, document, act, current)
             case _:
@@ -281,6 +284,13 @@ class Owners:
         now = self._time.now(self._boot_ns())
         if now is not None and now.earliest_ns >= granted.scope.not_after_ns:
             raise DocumentError("token: it has ended already")
+
+    def _check_dismissal(self, dismissal: Dismissal) -> None:
+        state = self._keeper.state
+        if dismissal.request not in state.requests:
+            raise DocumentError("dismissal: of a request that does not stand open")
+        if dismissal.nonce in state.seen:
+            raise DocumentError("dismissal: this document has been used before")
 
     def _refuse_mixed(self, ready: list[_Ready]) -> None:
         """A new charter comes alone: what else was in the act was verified against the old one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
@@ -27,6 +28,7 @@ from agent.ledger.entry import EntryKind
 from agent.parcel import Parcel, seal_documents
 from agent.sealing import SealKind
 from agent.seam import Message, MessageKind
+from agent.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -86,6 +88,9 @@ class Sharing:
         self._asked: dict[str, list[int]] = {}
         self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()  # by nonce
         self._granted: set[str] = set()  # requests whose agency has been told
+        self._lapsed: set[str] = set()  # those whose agency was told that nobody answered
+        self._asked_now = asyncio.Event()
+        self.waiting = Waiting(keeper, gate, time, boot_ns)
         self.strangers = 0
         self.over_rate = 0
 
@@ -194,7 +199,10 @@ class Sharing:
         if isinstance(decision, Denial) and decision.reason in _NOT_WORTH_KEEPING:
             return self._decision(request, for_agency(decision.reason, silent=_silent(agency)), None)
         body: dict[str, object] = {"agency": agency.key_id, "document": encode_bytes(document)}
-        if not await self._record(EntryKind.REQUEST, body):
+        recorded = await self._record(EntryKind.REQUEST, body)
+        self.waiting.arrived(request, recorded=recorded)
+        self._asked_now.set()
+        if not recorded:
             return self._decision(request, _silent(agency), None)
         return await self._decided(agency, request)
 
@@ -248,6 +256,35 @@ class Sharing:
                 continue
             if isinstance(self._gate.decide(held.request), Grant):
                 self._send(agency, await self._decided(agency, held.request))
+
+    async def lapse(self) -> None:
+        """Tell agencies of requests that nobody answered in time, and write it down.
+
+        The same word by the same way in every case; an agency that hears ``denied`` at once has heard it.
+        While net is away nobody could be told: then it waits.
+        """
+        if not self._net.connected:
+            return
+        for request in self.waiting.due():
+            charter = self._keeper.state.charter
+            agency = charter.agency(request.agency) if charter else None
+            if request.id not in self._lapsed:
+                self._lapsed.add(request.id)
+                if agency is not None and _silent(agency) is AgencyReason.PENDING:
+                    self._send(agency, self._decision(request, AgencyReason.NO_ANSWER, None))
+            body: dict[str, object] = {"request": request.id, "reason": str(DenialReason.LAPSED)}
+            if self._keeper.durable and await self._record(EntryKind.DECISION, body):
+                self._lapsed.discard(request.id)
+            self.waiting.gone(request.id)
+
+    async def run(self) -> None:
+        """Let requests lapse when they do; sleep without cost while none waits. Never returns."""
+        while True:
+            self._asked_now.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.waiting.next_end_s()):
+                    await self._asked_now.wait()
+            await self.lapse()
 
     # Offers
 
@@ -380,10 +417,8 @@ class Sharing:
         self._net.send(Message(MessageKind.LINK_OUT, fields, sealed))
 
 
-_NOT_WORTH_KEEPING: Final = frozenset(
-    {DenialReason.BADGE_EXPIRED, DenialReason.REQUEST_STALE, DenialReason.UNKNOWN_CAMERA}
-)
-"""The asker's own mistakes: nothing an owner could answer."""
+_NOT_WORTH_KEEPING: Final = frozenset({DenialReason.BADGE_EXPIRED, DenialReason.REQUEST_STALE})
+"""The asker's own mistakes, told in clear words. All that is told in silence is kept alike."""
 
 
 def _asker(asked: Request | Offer) -> tuple[str, str]:

@@ -84,6 +84,7 @@ REASONS: Final = {
     DenialReason.RULE_DENIES: "a rule of your household says no",
     DenialReason.RULE_REQUIRES_ALARM: "a rule of your household wants the alarm on",
     DenialReason.NO_TOKEN: "nobody has consented",
+    DenialReason.LAPSED: "nobody answered in time",
     DenialReason.TOKEN_REVOKED: "you have revoked the consent",
     DenialReason.TOKEN_SUPERSEDED: "you have revoked everything given before",
     DenialReason.TOKEN_NOT_YET: "the consent has not begun",

@@ -284,8 +284,30 @@ class Block:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Dismissal:
+    """An owner's "not now" to one request. Whoever asked hears nothing of it; a consent may still follow."""
+
+    id: str
+    household: str
+    request: str
+    nonce: bytes
+
+    def payload(self) -> bytes:
+        """The bytes that an owner signs."""
+        return strict_json.dumps(
+            {
+                "from": self.household,
+                "to": "devices",
+                "household": self.household,
+                "request": self.request,
+                "nonce": encode_bytes(self.nonce),
+            }
+        )
+
+
 def _open_switch(data: bytes, kind: PayloadType, charter: Charter, where: str) -> tuple[Fields, Verified]:
-    """What shutter, alarm and block have in common: by owners of this household, to its devices."""
+    """What shutter, alarm, block and dismissal share: by owners of this household, to its devices."""
     verified = envelope.verify(data, kind, charter.owner_keys())
     fields = Fields(strict_json.loads(verified.payload), where)
     household = fields.key_id("household")
@@ -341,6 +363,24 @@ def verify_block(data: bytes, charter: Charter) -> Block:
     if block.state is BlockState.UNBLOCKED:
         _need_granting(verified, charter, "block: taking it back")
     return block
+
+
+def verify_dismissal(data: bytes, charter: Charter) -> Dismissal:
+    """A dismissal by any one owner.
+
+    Raises:
+        DocumentError: Malformed, or of another household.
+        SignatureError: Nobody of the household signed it.
+    """
+    fields, verified = _open_switch(data, PayloadType.DISMISSAL, charter, "dismissal")
+    dismissal = Dismissal(
+        id=envelope.document_id(verified.payload),
+        household=charter.household,
+        request=fields.key_id("request"),
+        nonce=fields.fixed("nonce", NONCE_BYTES),
+    )
+    fields.done()
+    return dismissal
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.consent import footage
 from agent.consent.acts import ShutterState
 from agent.consent.reasons import DenialReason
 from agent.consent.rules import Caps, Effect, Mode, PurposeKind, Situation
@@ -263,7 +264,6 @@ def _household_checks(
         request.device == conditions.device and _is_here(charter, request.camera, conditions),
         DenialReason.UNKNOWN_CAMERA,
     )
-    yield "live is what is asked", request.mode is Mode.LIVE, DenialReason.UNSUPPORTED
     yield "the ledger can record it", conditions.ledger_durable, DenialReason.LEDGER_UNAVAILABLE
     yield "the agency is not blocked", request.agency not in state.blocked, DenialReason.AGENCY_BLOCKED
     yield "the shutter is open", state.shutter is ShutterState.OPEN, DenialReason.SHUTTER_CLOSED
@@ -273,17 +273,16 @@ def _household_checks(
         DenialReason.UNCONFIRMED_SINCE_BOOT,
     )
     situation = _situation(request, state, conditions, now)
-    for rule in charter.rules:
+    for number, rule in enumerate(charter.rules, 1):
+        name = f"rule {number} of the household ({rule.effect})"
         if not rule.applies(situation):
-            continue
-        if rule.effect is Effect.DENY:
-            yield "no rule of the household denies", False, DenialReason.RULE_DENIES
-        if rule.effect is Effect.REQUIRE_ALARM:
-            yield (
-                "the household's rule about the alarm",
-                situation.alarm_surely,
-                DenialReason.RULE_REQUIRES_ALARM,
-            )
+            yield f"{name} does not apply", True, DenialReason.RULE_DENIES
+        elif rule.effect is Effect.DENY:
+            yield f"{name} does not apply", False, DenialReason.RULE_DENIES
+        elif rule.effect is Effect.REQUIRE_ALARM:
+            yield f"{name}: the alarm is on", situation.alarm_surely, DenialReason.RULE_REQUIRES_ALARM
+        else:
+            yield f"{name} narrows it", True, DenialReason.RULE_DENIES
 
 
 def alarm_is_on(state: Standing, now: Interval) -> bool:
@@ -364,6 +363,11 @@ def _token_checks(
         DenialReason.OUTSIDE_SCOPE,
     )
     yield (
+        "the footage is in scope",
+        request.mode is Mode.LIVE or footage.covers(scope.footage, request.footage, now),
+        DenialReason.OUTSIDE_SCOPE,
+    )
+    yield (
         "an area is in scope",
         bool(_areas(request, charter, token)),
         DenialReason.OUTSIDE_SCOPE,
@@ -400,9 +404,10 @@ def _token_checks(
     )
     yield (
         "the camera delivers pictures",
-        request.camera in conditions.cameras,
+        request.mode is Mode.FOOTAGE or request.camera in conditions.cameras,
         DenialReason.CAMERA_AWAY,
     )
+    yield "live is what is asked", request.mode is Mode.LIVE, DenialReason.UNSUPPORTED
 
 
 def _areas(request: Request, charter: Charter, token: Token) -> tuple[Polygon, ...]:

@@ -78,6 +78,7 @@ class PayloadType(StrEnum):
     CARD = "application/vnd.doorward.v0.card+json"
     BLOCK = "application/vnd.doorward.v0.block+json"
     OWNER_CARD = "application/vnd.doorward.v0.owner-card+json"
+    DISMISSAL = "application/vnd.doorward.v0.dismissal+json"
 
 
 @dataclass(frozen=True, slots=True)

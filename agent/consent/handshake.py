@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from agent.consent import envelope, sdp, strict_json, times
 from agent.consent.envelope import PayloadType
 from agent.consent.fields import Fields, encode_bytes, key_id_item, name_item
+from agent.consent.footage import Stretch
 from agent.consent.reasons import AgencyReason
 from agent.consent.rules import Mode
 from agent.consent.token import MAX_BYTES as MAX_TOKEN_BYTES
@@ -112,6 +113,7 @@ class Request:
     expires_at_ns: int
     nonce: bytes
     reply_key: bytes  # X25519, single use
+    footage: Stretch | None = None  # there if and only if the mode is footage
 
     @property
     def agency(self) -> str:
@@ -120,27 +122,28 @@ class Request:
 
     def payload(self) -> bytes:
         """The bytes that the operator signs."""
-        return strict_json.dumps(
-            {
-                "from": self.badge.operator,
-                "to": self.device,
-                "household": self.household,
-                "agency": self.agency,
-                "badge": encode_bytes(self.badge_envelope),
-                "mode": str(self.mode),
-                "camera": self.camera,
-                "purpose": self.purpose.to_json(),
-                "seconds": self.seconds,
-                "max_height": self.max_height,
-                "max_fps": self.max_fps,
-                "areas": list(self.areas),
-                "tokens": list(self.tokens),
-                "issued_at": times.written(self.issued_at_ns),
-                "expires_at": times.written(self.expires_at_ns),
-                "nonce": encode_bytes(self.nonce),
-                "reply_key": encode_bytes(self.reply_key),
-            }
-        )
+        value: dict[str, object] = {
+            "from": self.badge.operator,
+            "to": self.device,
+            "household": self.household,
+            "agency": self.agency,
+            "badge": encode_bytes(self.badge_envelope),
+            "mode": str(self.mode),
+            "camera": self.camera,
+            "purpose": self.purpose.to_json(),
+            "seconds": self.seconds,
+            "max_height": self.max_height,
+            "max_fps": self.max_fps,
+            "areas": list(self.areas),
+            "tokens": list(self.tokens),
+            "issued_at": times.written(self.issued_at_ns),
+            "expires_at": times.written(self.expires_at_ns),
+            "nonce": encode_bytes(self.nonce),
+            "reply_key": encode_bytes(self.reply_key),
+        }
+        if self.footage is not None:
+            value["footage"] = self.footage.to_json()
+        return strict_json.dumps(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,18 +221,19 @@ def verify_request(data: bytes, agency: Agency) -> Request:
     """A request that an operator with a badge of ``agency`` has signed.
 
     Raises:
-        DocumentError: Malformed, or with a lifetime beyond 24 hours.
+        DocumentError: Malformed, with a lifetime beyond 24 hours, or for footage without saying which.
         SignatureError: Badge or request is not signed as it should be.
     """
     opened = _open_operator_document(data, PayloadType.REQUEST, agency, "request")
     fields = opened.fields
+    mode = fields.choice("mode", Mode)
     request = Request(
         id=opened.id,
         badge=opened.badge,
         badge_envelope=opened.badge_envelope,
         device=fields.key_id("to"),
         household=fields.key_id("household"),
-        mode=fields.choice("mode", Mode),
+        mode=mode,
         camera=fields.name("camera"),
         purpose=fields.record("purpose", Purpose.parse),
         seconds=fields.integer("seconds", 1, 30 * 24 * 3600),
@@ -241,6 +245,7 @@ def verify_request(data: bytes, agency: Agency) -> Request:
         expires_at_ns=fields.time("expires_at"),
         nonce=fields.fixed("nonce", NONCE_BYTES),
         reply_key=fields.seal_key("reply_key"),
+        footage=fields.record("footage", Stretch.parse) if mode is Mode.FOOTAGE else None,
     )
     fields.done()
     _check_lifetime(request.issued_at_ns, request.expires_at_ns, MAX_REQUEST_NS, "request")

@@ -27,6 +27,7 @@ class DenialReason(StrEnum):
     RULE_DENIES = "rule-denies"
     RULE_REQUIRES_ALARM = "rule-requires-alarm"
     NO_TOKEN = "no-token"
+    LAPSED = "lapsed"
     TOKEN_REVOKED = "token-revoked"
     TOKEN_SUPERSEDED = "token-superseded"
     TOKEN_NOT_YET = "token-not-yet"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from agent.consent import envelope, strict_json, times
 from agent.consent.envelope import PayloadType
 from agent.consent.fields import Fields, choice_item, encode_bytes, key_id_item, name_item
+from agent.consent.footage import parse_scope
 from agent.consent.rules import Mode, PurposeKind
 from agent.consent.view import Redaction
 from agent.consent.windows import Weekly
@@ -20,6 +21,7 @@ from agent.errors import DocumentError, SignatureError
 
 if TYPE_CHECKING:
     from agent.consent.charter import Charter
+    from agent.consent.footage import FootageScope
 
 MAX_BYTES: Final = 32 * 1024
 """Of a token's envelope, so that a decision can carry it to the agency."""
@@ -113,6 +115,7 @@ class Scope:
     viewers: int = 1
     needs_alarm: bool = False
     windows: Weekly | None = None  # None: at any hour
+    footage: FootageScope | None = None  # of mode footage; None: nothing
 
     @classmethod
     def parse(cls, value: object, where: str) -> Scope:
@@ -144,12 +147,15 @@ class Scope:
             viewers=number("viewers", 1, 64, 1),
             needs_alarm=fields.boolean("needs_alarm") if fields.has("needs_alarm") else False,
             windows=fields.record("windows", Weekly.parse) if fields.has("windows") else None,
+            footage=fields.record("footage", parse_scope) if fields.has("footage") else None,
         )
         fields.done()
         if scope.not_after_ns <= scope.not_before_ns:
             raise DocumentError(f"{where}: ends before it begins")
         if not scope.cameras:
             raise DocumentError(f"{where}.cameras: none (expected at least one)")
+        if scope.footage is not None and scope.mode is not Mode.FOOTAGE:
+            raise DocumentError(f"{where}.footage: of a token for {scope.mode}")
         return scope
 
     def to_json(self) -> dict[str, object]:
@@ -171,6 +177,8 @@ class Scope:
         }
         if self.windows is not None:
             value["windows"] = self.windows.to_json()
+        if self.footage is not None:
+            value["footage"] = self.footage.to_json()
         return value
 
 

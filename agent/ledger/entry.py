@@ -55,6 +55,7 @@ class EntryKind(StrEnum):
     CLOCK = "clock"
     BLOCKED = "blocked"
     ALARM = "alarm"
+    DISMISSED = "dismissed"
 
 
 RESTRAINING: Final = frozenset(

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections import ChainMap
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.consent import acts, charter, handshake, token
 from agent.consent.acts import AlarmState, BlockState
 from agent.consent.decision import Standing, Usage
 from agent.consent.fields import Fields, encode_bytes
+from agent.consent.reasons import DenialReason
 from agent.consent.times import SECOND_NS, TimeQuality
 from agent.errors import DocumentError, IntegrityError, ProofError
 from agent.ledger import checkpoint as checkpoints
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from agent.consent.handshake import Request
     from agent.consent.token import Token
 
+LAPSED_KEPT_NS: Final = 24 * 3600 * SECOND_NS
+
 
 @dataclass(frozen=True, slots=True)
 class HeldToken:
@@ -45,10 +48,12 @@ class HeldToken:
 
 @dataclass(frozen=True, slots=True)
 class HeldRequest:
-    """A request that was recorded, and the entry it stands in."""
+    """A request that was recorded, the entry it stands in, and what became of it so far."""
 
     request: Request
     entry: int
+    granted: bool = False
+    dismissed: bool = False  # an owner said "not now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,14 +265,36 @@ def _request(state: State, index: int, entry: Entry) -> None:
     if agency is None:
         raise DocumentError("request of an agency that is not in the charter")
     request = handshake.verify_request(fields.data("document", max_bytes=128 * 1024), agency)
-    # A lapsed request can never be granted again; only its nonce is kept.
+    # A request that has lapsed can never be granted again; only its nonce is kept. It stays for a day, for
+    # its agency to be told.
     kept = {
         name: held
         for name, held in state.requests.items()
-        if held.request.expires_at_ns > state.plausible_floor_ns
+        if held.request.expires_at_ns + LAPSED_KEPT_NS > state.plausible_floor_ns
     }
     state.requests = {**kept, request.id: HeldRequest(request, index)}
     _remember(state, request.nonce, request.id)
+
+
+def _dismissed(state: State, _index: int, entry: Entry) -> None:
+    dismissal = acts.verify_dismissal(_document(entry), state.need_charter())
+    _remember(state, dismissal.nonce, dismissal.id)
+    held = state.requests.get(dismissal.request)
+    if held is None:
+        raise DocumentError("dismissal of a request that is not held")
+    state.requests = {**state.requests, dismissal.request: replace(held, dismissed=True)}
+
+
+def _decision(state: State, _index: int, entry: Entry) -> None:
+    """Of decisions on requests the state keeps who was granted; one that lapsed is gone for good."""
+    name, reason = entry.body.get("request"), entry.body.get("reason")
+    held = state.requests.get(name) if isinstance(name, str) else None
+    if held is None:
+        return
+    if reason == "granted":
+        state.requests = {**state.requests, held.request.id: replace(held, granted=True)}
+    elif reason == DenialReason.LAPSED:
+        state.requests = {other: each for other, each in state.requests.items() if other != name}
 
 
 def _session_start(state: State, index: int, entry: Entry) -> None:
@@ -321,6 +348,8 @@ _RULES: dict[EntryKind, Callable[[State, int, Entry], None]] = {
     EntryKind.ALARM: _alarm,
     EntryKind.BLOCKED: _blocked,
     EntryKind.REQUEST: _request,
+    EntryKind.DECISION: _decision,
+    EntryKind.DISMISSED: _dismissed,
     EntryKind.SESSION_START: _session_start,
     EntryKind.SESSION_END: _session_end,
 }

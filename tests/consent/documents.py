@@ -17,9 +17,11 @@ from agent.consent.acts import (
     ShutterState,
 )
 from agent.consent.envelope import PayloadType
+from agent.consent.footage import MaxAge, Stretch
 from agent.consent.handshake import Answer, Decision, Ended
 from agent.consent.introduction import Card
 from agent.consent.reasons import AgencyReason
+from agent.consent.rules import Mode
 from agent.consent.windows import Day, Weekly, Window
 from tests.support.household import (
     ANN,
@@ -72,6 +74,10 @@ BOX = device_keys()
 TOKEN = HOME.token(re="sha256:" + "1" * 64, scope={"needs_alarm": True, "windows": NIGHTS})
 REQUEST = HOME.request(areas=("street",), tokens=(TOKEN.id,))
 OFFER = HOME.offer(REQUEST, TOKEN)
+STRETCH = Stretch(NOON - 2 * HOUR_NS, NOON - HOUR_NS)
+FOOTAGE_TOKEN = HOME.token(scope={"mode": Mode.FOOTAGE, "footage": STRETCH})
+RECENT_TOKEN = HOME.token(scope={"mode": Mode.FOOTAGE, "footage": MaxAge(3600)})
+FOOTAGE_REQUEST = HOME.request(mode=Mode.FOOTAGE, footage=STRETCH)
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,7 @@ INTRODUCTION = introduction.of_charter(CHARTER, POLICE.key_id, {BOX.device: BOX.
 SHUTTER = acts.Shutter("", HOME.household, ShutterState.OPEN, nonce("shutter"))
 ALARM = acts.Alarm("", HOME.household, AlarmState.RAISED, nonce("alarm"))
 BLOCK = acts.Block("", HOME.household, POLICE.key_id, BlockState.BLOCKED, nonce("block"))
+DISMISSAL = acts.Dismissal("", HOME.household, REQUEST.id, nonce("dismissal"))
 OWNER_CARD = owner_card.OwnerCard(
     "Ben",
     public(BEN.root),
@@ -194,6 +201,22 @@ KINDS = [
         (ANN.daily(),),
         lambda data: token.verify(data, CHARTER),
         _SCOPE | {"re", "purpose.statement"},
+    ),
+    Kind(
+        "token for footage",
+        PayloadType.TOKEN,
+        FOOTAGE_TOKEN.payload(),
+        (ANN.daily(),),
+        lambda data: token.verify(data, CHARTER),
+        _SCOPE | {"purpose.statement", "scope.footage"},
+    ),
+    Kind(
+        "token for recent footage",
+        PayloadType.TOKEN,
+        RECENT_TOKEN.payload(),
+        (ANN.daily(),),
+        lambda data: token.verify(data, CHARTER),
+        _SCOPE | {"purpose.statement", "scope.footage"},
     ),
     Kind(
         "revocation of a token",
@@ -240,6 +263,13 @@ KINDS = [
         owner_card.verify_owner_card,
     ),
     Kind(
+        "dismissal",
+        PayloadType.DISMISSAL,
+        DISMISSAL.payload(),
+        (BEN.daily(),),
+        lambda data: acts.verify_dismissal(data, CHARTER),
+    ),
+    Kind(
         "act",
         PayloadType.ACT,
         ACT.payload(),
@@ -265,6 +295,13 @@ KINDS = [
         (ed("Kim"),),
         lambda data: handshake.verify_request(data, AGENCY),
         frozenset({"purpose.statement"}),
+    ),
+    Kind(
+        "request for footage",
+        PayloadType.REQUEST,
+        FOOTAGE_REQUEST.payload(),
+        (ed("Kim"),),
+        lambda data: handshake.verify_request(data, AGENCY),
     ),
     Kind(
         "offer",
@@ -328,6 +365,10 @@ MADE: dict[str, Any] = {
     "alarm": ALARM,
     "block": BLOCK,
     "owner card": OWNER_CARD,
+    "dismissal": DISMISSAL,
+    "token for footage": FOOTAGE_TOKEN,
+    "token for recent footage": RECENT_TOKEN,
+    "request for footage": FOOTAGE_REQUEST,
     "act": ACT,
     "read": READ,
     "badge": POLICE.badge(),

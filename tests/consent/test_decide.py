@@ -24,6 +24,7 @@ from agent.consent.decision import (
     decide,
     explain,
 )
+from agent.consent.footage import FootageScope, MaxAge, Stretch
 from agent.consent.handshake import Request
 from agent.consent.reasons import AgencyReason, DenialReason, for_agency
 from agent.consent.rules import Caps, Effect, Mode, PurposeKind, Rule, When
@@ -111,6 +112,16 @@ def at(earliest_ns: int, latest_ns: int | None = None, quality: TimeQuality = NO
     return Interval(earliest_ns, earliest_ns if latest_ns is None else latest_ns, quality)
 
 
+LAST_HOUR = Stretch(NOON - HOUR_NS, NOON)
+
+
+def of_footage(scope: FootageScope | None, asked: Stretch | None = LAST_HOUR) -> Case:
+    return replace(
+        granted({"mode": Mode.FOOTAGE, "footage": scope}),
+        request=replace(REQUEST, mode=Mode.FOOTAGE, footage=asked),
+    )
+
+
 NEVER_AT_NOON = Weekly("UTC", (Window(tuple(Day), 0, 60),))
 BADGE = REQUEST.badge
 STANDING_PURPOSE = Purpose(PurposeKind.STANDING, "GATE")
@@ -126,7 +137,6 @@ DENIALS: list[tuple[str, DenialReason, Case]] = [
     ("request from the future", DenialReason.REQUEST_STALE, Case(now=at(REQUEST.issued_at_ns - 1))),
     ("another device", DenialReason.UNKNOWN_CAMERA, request(device=ELSEWHERE)),
     ("no such camera", DenialReason.UNKNOWN_CAMERA, request(camera="back")),
-    ("footage", DenialReason.UNSUPPORTED, request(mode=Mode.FOOTAGE)),
     ("ledger not durable", DenialReason.LEDGER_UNAVAILABLE, conditions(ledger_durable=False)),
     (
         "agency blocked",
@@ -186,15 +196,19 @@ DENIALS: list[tuple[str, DenialReason, Case]] = [
     ("its place taken", DenialReason.TOO_MANY_VIEWERS, conditions(viewers={TOKEN.id: 1})),
     ("all places taken", DenialReason.TOO_MANY_VIEWERS, conditions(viewers_at_once=4)),
     ("no places", DenialReason.TOO_MANY_VIEWERS, conditions(most_viewers=0)),
+    ("footage", DenialReason.UNSUPPORTED, of_footage(LAST_HOUR)),
+    ("footage without saying which", DenialReason.OUTSIDE_SCOPE, of_footage(None)),
     ("no picture", DenialReason.CAMERA_AWAY, conditions(cameras=frozenset())),
 ]
 NOT_BY_DECIDE = {
+    DenialReason.LAPSED,
+    DenialReason.INTERRUPTED,
     DenialReason.VIEWER_GONE,
     DenialReason.NET_LOST,
     DenialReason.MEDIA_FAILED,
     DenialReason.CHARTER_CHANGED,
 }
-"""Why a session ended that decide had granted."""
+"""Why a session ended that decide had granted, or a request that nobody answered."""
 
 EVERY_CASE = [Case(), *(case for _, _, case in DENIALS)]
 
@@ -238,7 +252,6 @@ def test_equal_inputs_give_equal_decisions_and_change_nothing(case: Case) -> Non
 @pytest.mark.parametrize("mistake", [
     {"badge": replace(BADGE, not_after_ns=NOON)},
     {"expires_at_ns": NOON},
-    {"mode": Mode.FOOTAGE},
     {"camera": "back"},
 ])  # fmt: skip
 def test_own_mistake_is_answered_the_same_whatever_the_agency_may_not_know(mistake: dict[str, Any]) -> None:
@@ -321,6 +334,58 @@ def test_seconds_are_the_least_of_all_limits() -> None:
         (13, ruled(Rule(Effect.CAP, When(), Caps(seconds=13)), Rule(Effect.CAP, When(), Caps(seconds=99)))),
     ]
     assert [case.grant().seconds for _, case in cases] == [seconds for seconds, _ in cases]
+
+
+@pytest.mark.parametrize(
+    ("scope", "asked", "inside"),
+    [
+        (LAST_HOUR, LAST_HOUR, True),
+        (LAST_HOUR, Stretch(NOON - HOUR_NS - 1, NOON), False),
+        (LAST_HOUR, Stretch(NOON - HOUR_NS, NOON + 1), False),
+        (LAST_HOUR, None, False),
+        (None, LAST_HOUR, False),
+        (MaxAge(3600), LAST_HOUR, True),
+        (MaxAge(3599), LAST_HOUR, False),
+        (MaxAge(3600), Stretch(NOON - 1, NOON + 1), False),
+    ],
+)
+def test_footage_lies_wholly_within_what_was_agreed(
+    scope: FootageScope | None, asked: Stretch | None, inside: bool
+) -> None:
+    reason = of_footage(scope, asked).reason()
+    assert reason is (DenialReason.UNSUPPORTED if inside else DenialReason.OUTSIDE_SCOPE)
+
+
+def test_age_of_footage_holds_at_every_moment_that_now_may_be() -> None:
+    case = of_footage(MaxAge(3600), Stretch(NOON - HOUR_NS, NOON - 1))
+    for now, reason in (
+        (at(NOON - 1, NOON), DenialReason.UNSUPPORTED),
+        (at(NOON, NOON + 1), DenialReason.OUTSIDE_SCOPE),
+        (at(NOON - 2, NOON), DenialReason.OUTSIDE_SCOPE),
+    ):
+        asked = replace(REQUEST, mode=Mode.FOOTAGE, footage=LAST_HOUR, issued_at_ns=NOON - HOUR_NS)
+        asked = replace(asked, footage=Stretch(NOON - HOUR_NS, NOON - 1))
+        assert replace(case, request=asked, now=now).reason() is reason
+
+
+def test_footage_is_asked_for_and_agreed_to_whatever_the_camera_does_now() -> None:
+    case = of_footage(LAST_HOUR)
+    assert replace(case, conditions=replace(HERE, cameras=frozenset())).reason() is DenialReason.UNSUPPORTED
+
+
+def test_explanation_names_each_rule_of_the_household_and_what_it_did() -> None:
+    rules = (
+        Rule(Effect.DENY, When(purposes=(PurposeKind.DRILL,)), Caps()),
+        Rule(Effect.CAP, When(), Caps(seconds=20)),
+        Rule(Effect.REQUIRE_ALARM, When(), Caps()),
+    )
+    decision, steps = ruled(*rules).explain()
+    assert decision == Denial(DenialReason.RULE_REQUIRES_ALARM)
+    assert [(step.rule, step.holds) for step in steps if step.rule.startswith("rule ")] == [
+        ("rule 1 of the household (deny) does not apply", True),
+        ("rule 2 of the household (cap) narrows it", True),
+        ("rule 3 of the household (require-alarm): the alarm is on", False),
+    ]
 
 
 def test_size_and_rate_are_the_least_of_request_token_and_rules() -> None:

@@ -244,7 +244,7 @@ def test_ids_name_the_hash() -> None:
 
 
 def test_payload_types_are_distinct_and_named_after_the_documents() -> None:
-    assert len({str(each) for each in PayloadType}) == 20
+    assert len({str(each) for each in PayloadType}) == 21
     for each in PayloadType:
         name = each.name.lower().replace("_", "-")
         assert str(each) == f"application/vnd.doorward.v0.{name}+json"

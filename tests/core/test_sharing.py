@@ -14,6 +14,7 @@ from agent.consent import envelope, handshake, sdp
 from agent.consent.acts import ShutterState
 from agent.consent.decision import Usage
 from agent.consent.envelope import short
+from agent.consent.footage import Stretch
 from agent.consent.handshake import MAX_BADGE_BYTES
 from agent.consent.reasons import AgencyReason, DenialReason
 from agent.consent.rules import Mode, PurposeKind
@@ -567,16 +568,22 @@ async def test_operators_own_mistakes_are_told_in_clear_words_even_behind_a_shut
             name=f"{name} b", badge=POLICE.badge(**expired), badge_envelope=POLICE.signed_badge(**expired)
         )
         assert await status(box, badged, name=f"{name} b") is AgencyReason.BAD_BADGE
-        footage = box.home.request(name=f"{name} c", mode=Mode.FOOTAGE)
-        assert await status(box, footage, name=f"{name} c") is AgencyReason.UNSUPPORTED
 
 
 async def test_mistakes_leave_no_entry(box: Box) -> None:
     before = box.log.size
     late = box.home.request(issued_at_ns=NOON - HOUR_NS, expires_at_ns=NOON - 1800 * SECOND_NS)
     await status(box, late)
-    await status(box, box.home.request(name="b", camera="back"), name="b")
     assert box.log.size == before
+
+
+async def test_footage_is_silent_until_consented_to_and_then_unsupported(box: Box) -> None:
+    hour = Stretch(NOON - HOUR_NS, NOON)
+    asked: dict[str, Any] = {"mode": Mode.FOOTAGE, "footage": hour}
+    assert await status(box, box.home.request(**asked)) is AgencyReason.PENDING
+    await box.grant(scope=asked)
+    assert await status(box, box.home.request(name="b", **asked), name="b") is AgencyReason.UNSUPPORTED
+    assert not box.net.sent
 
 
 # Rate

@@ -159,11 +159,11 @@ def test_new_charter_drops_tokens_of_removed_owners() -> None:
 
 def test_lapsed_requests_are_forgotten_but_their_nonces_are_not() -> None:
     late = HOME.request(
-        nonce=nonce("late"), issued_at_ns=NOON + 2 * HOUR_NS, expires_at_ns=NOON + 3 * HOUR_NS
+        nonce=nonce("late"), issued_at_ns=NOON + 26 * HOUR_NS, expires_at_ns=NOON + 27 * HOUR_NS
     )
     body = body_document(signed_request(late), agency=POLICE.key_id)
     state = fold(
-        PAIRED, REQUESTED, entry(EntryKind.BOOT, {}, NOON + 2 * HOUR_NS), entry(EntryKind.REQUEST, body)
+        PAIRED, REQUESTED, entry(EntryKind.BOOT, {}, NOON + 26 * HOUR_NS), entry(EntryKind.REQUEST, body)
     )
     assert list(state.requests) == [late.id]
     assert nonce("request") in state.seen

@@ -116,13 +116,14 @@ class FakeNet(NetLink):
         self.offers: list[Message] = []
         self.stops: list[int] = []
         self.refuses = False
+        self.away = False
         self.sdp = SDP.replace("recvonly", "sendonly").encode()
         self.meanwhile: Callable[[int], Awaitable[None]] | None = None
         self.closed: Message | None = Message(MessageKind.CLOSED, {"permit": 0, "frames": 3, "bytes": 100})
 
     @property
     def connected(self) -> bool:
-        return True
+        return not self.away
 
     def send(self, message: Message) -> None:
         self.sent.append(message)

@@ -15,7 +15,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.consent import charter as charters
 from agent.consent import envelope, handshake, strict_json, times, token
-from agent.consent.acts import Act, Pairing, Read, Seen, Shutter, ShutterState
+from agent.consent.acts import (
+    Act,
+    Block,
+    BlockState,
+    Dismissal,
+    Pairing,
+    Read,
+    Seen,
+    Shutter,
+    ShutterState,
+)
 from agent.consent.envelope import PayloadType
 from agent.consent.fields import encode_bytes
 from agent.consent.handshake import Badge, Offer, Request
@@ -273,6 +283,16 @@ class Home:
     ) -> bytes:
         shutter = replace(Shutter("", self.household, state, nonce(f"{name} {state}")), **changes)
         return sign(PayloadType.SHUTTER, shutter.payload(), *(signers or (ANN.daily(),)))
+
+    def signed_dismissal(self, request: Request, *signers: Ed25519PrivateKey, **changes: Any) -> bytes:
+        usual = Dismissal("", self.household, request.id, nonce(f"dismissal {request.id}"))
+        return sign(PayloadType.DISMISSAL, replace(usual, **changes).payload(), *(signers or (BEN.daily(),)))
+
+    def signed_block(
+        self, state: BlockState, *signers: Ed25519PrivateKey, body: Body = POLICE, name: str = "block"
+    ) -> bytes:
+        block = Block("", self.household, body.key_id, state, nonce(f"{name} {state}"))
+        return sign(PayloadType.BLOCK, block.payload(), *(signers or (ANN.daily(),)))
 
     def act(self, challenge: bytes, key: Ed25519PrivateKey, *documents: bytes, **changes: Any) -> Act:
         usual = Act(
