@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Final
 
-from agent.consent import envelope, times
+from agent.consent import envelope, strict_json, times
 from agent.consent.acts import Descriptor
 from agent.consent.decision import Grant
 from agent.consent.envelope import PayloadType
@@ -17,14 +17,17 @@ from agent.owners import challenge_json
 from agent.pairing import LIFETIME_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from agent.archive.names import StoredSegment
     from agent.archive.reading import ArchiveReader
     from agent.challenges import Challenges
+    from agent.consent.charter import Charter
+    from agent.consent.decision import Standing
     from agent.device_keys import DeviceKeys
     from agent.gate import Gate
     from agent.ledger.keeper import Keeper
+    from agent.ledger.state import HeldRequest, HeldToken
     from agent.owners import Owners
     from agent.pairing import PairingCodes
     from agent.reads import Handles
@@ -32,7 +35,11 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 1024 * 1024
 MOST_ENTRIES: Final = 200
-MOST_SEGMENTS: Final = 10_000
+MOST_SEGMENTS: Final = 5000
+"""What fits a frame of the seam, and 14 hours of one camera."""
+
+LIST_BYTES: Final = 384 * 1024
+"""Of a list of requests or consents, likewise: agencies choose how many requests there are, and how long."""
 
 
 class CoreOperations:
@@ -164,35 +171,35 @@ class CoreOperations:
     async def _requests(self, fields: Fields, _call: Call) -> Reply:
         fields.done()
         state = self._keeper.state
-        found: list[object] = []
-        for held in state.requests.values():
-            request = held.request
-            agency = state.charter.agency(request.agency) if state.charter else None
-            standing = self._sharing.waiting.standing(held)
-            found.append(
-                {
-                    "id": request.id,
-                    "entry": held.entry,
-                    "agency": request.agency,
-                    "agency_name": agency.name if agency else "",
-                    "operator": request.badge.name,
-                    "badge": request.badge.number,
-                    "camera": request.camera,
-                    "mode": str(request.mode),
-                    "purpose": request.purpose.to_json(),
-                    "areas": list(request.areas),
-                    "seconds": request.seconds,
-                    "max_height": request.max_height,
-                    "max_fps": request.max_fps,
-                    "footage": request.footage.to_json() if request.footage else None,
-                    "issued_at": times.written(request.issued_at_ns),
-                    "expires_at": times.written(request.expires_at_ns),
-                    "lapses_in_s": standing.lapses_in_s,
-                    "standing": standing.word,
-                    "decision": standing.decision,
-                }
-            )
-        return Reply({"requests": found, "watching": self._watching()})
+        newest = sorted(state.requests.values(), key=lambda held: -held.entry)
+        found = (self._request_json(held, state.charter) for held in newest)
+        return Reply({"requests": _fitting(found), "watching": self._watching()})
+
+    def _request_json(self, held: HeldRequest, charter: Charter | None) -> dict[str, object]:
+        request = held.request
+        agency = charter.agency(request.agency) if charter else None
+        standing = self._sharing.waiting.standing(held)
+        return {
+            "id": request.id,
+            "entry": held.entry,
+            "agency": request.agency,
+            "agency_name": agency.name if agency else "",
+            "operator": request.badge.name,
+            "badge": request.badge.number,
+            "camera": request.camera,
+            "mode": str(request.mode),
+            "purpose": request.purpose.to_json(),
+            "areas": list(request.areas),
+            "seconds": request.seconds,
+            "max_height": request.max_height,
+            "max_fps": request.max_fps,
+            "footage": request.footage.to_json() if request.footage else None,
+            "issued_at": times.written(request.issued_at_ns),
+            "expires_at": times.written(request.expires_at_ns),
+            "lapses_in_s": standing.lapses_in_s,
+            "standing": standing.word,
+            "decision": standing.decision,
+        }
 
     def _watching(self) -> list[object]:
         """Who sees something at this moment, and under which consent."""
@@ -219,25 +226,25 @@ class CoreOperations:
         fields.done()
         state = self._keeper.state
         standing = state.standing
-        tokens: list[object] = []
-        for held in sorted(state.tokens.values(), key=lambda held: held.entry):
-            token = held.token
-            usage = standing.usage.get(token.id)
-            floor = max(standing.floor, standing.agency_floors.get(token.agency, 0))
-            tokens.append(
-                {
-                    "id": token.id,
-                    "entry": held.entry,
-                    "agency": token.agency,
-                    "purpose": token.purpose.to_json(),
-                    "scope": token.scope.to_json(),
-                    "revoked": token.id in standing.revoked or token.epoch < floor,
-                    "sessions_used": usage.sessions if usage else 0,
-                    "seconds_used": usage.seconds if usage else 0,
-                    "watching": sum(1 for each in self._gate.sessions() if each.token == token.id),
-                }
-            )
-        return Reply({"tokens": tokens, "epoch": standing.epoch, "shutter": str(standing.shutter)})
+        newest = sorted(state.tokens.values(), key=lambda held: -held.entry)
+        tokens = (self._consent_json(held, standing) for held in newest)
+        return Reply({"tokens": _fitting(tokens), "epoch": standing.epoch, "shutter": str(standing.shutter)})
+
+    def _consent_json(self, held: HeldToken, standing: Standing) -> dict[str, object]:
+        token = held.token
+        usage = standing.usage.get(token.id)
+        floor = max(standing.floor, standing.agency_floors.get(token.agency, 0))
+        return {
+            "id": token.id,
+            "entry": held.entry,
+            "agency": token.agency,
+            "purpose": token.purpose.to_json(),
+            "scope": token.scope.to_json(),
+            "revoked": token.id in standing.revoked or token.epoch < floor,
+            "sessions_used": usage.sessions if usage else 0,
+            "seconds_used": usage.seconds if usage else 0,
+            "watching": sum(1 for each in self._gate.sessions() if each.token == token.id),
+        }
 
     async def _consent(self, fields: Fields, _call: Call) -> Reply:
         name = fields.key_id("id")
@@ -328,6 +335,12 @@ class CoreOperations:
         fields.done()
         read = await self._owners.read(call.blob)
         segments = self._reader(read.camera).list(read.from_ns, read.to_ns)
+        if len(segments) > MOST_SEGMENTS:
+            raise Refused(
+                f"read: too much at once (got {len(segments)} segments, expected at most {MOST_SEGMENTS})",
+                reason="too-much",
+                hint="ask for less than half a day at a time",
+            )
         handle = self._handles.give(read.camera, frozenset(each.sequence for each in segments))
         return Reply({"handle": handle, "segments": [_segment_json(each) for each in segments]})
 
@@ -350,6 +363,18 @@ class CoreOperations:
             known = ", ".join(sorted(self._archives))
             raise Refused(f"no camera {camera} (there is {known})", reason="unknown")
         return reader
+
+
+def _fitting(newest: Iterable[dict[str, object]]) -> list[object]:
+    """As many of the newest as one reply holds, oldest first."""
+    found: list[object] = []
+    left = LIST_BYTES
+    for each in newest:
+        left -= len(strict_json.dumps(each)) + 1
+        if left < 0:
+            break
+        found.append(each)
+    return found[::-1]
 
 
 def _interval(fields: Fields) -> tuple[str, int | None, int | None]:

@@ -119,7 +119,8 @@ class Gate:
         self._surroundings = surroundings
         self._on_end = on_end
         self._sessions: dict[int, Session] = {}
-        self._restraints: list[Restraint] = []
+        self._restraints: list[Restraint] = []  # until their documents are durable
+        self._held: set[Restraint] = set()  # until the next start
         self._opening = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -181,7 +182,7 @@ class Gate:
         return free, taken
 
     def _restraint(self, token: str, agency: str) -> Restraint | None:
-        return next((each for each in self._restraints if each.binds(token, agency)), None)
+        return next((each for each in (*self._restraints, *self._held) if each.binds(token, agency)), None)
 
     def _conditions(self, state: State, running: Session | None) -> Conditions:
         """Conditions at this moment; for a running session without that session."""
@@ -290,13 +291,17 @@ class Gate:
         The caller makes the owner's document durable inside. If that fails, the restraint stays for good:
         what an owner has taken away does not come back because a disk is full.
         """
-        self.hold(restraint)
+        self._restraints.append(restraint)
+        self._end_bound(restraint)
         yield
         self._restraints.remove(restraint)
 
     def hold(self, restraint: Restraint) -> None:
         """Restrain until the next start, with nothing to make durable: something is wrong with the ledger."""
-        self._restraints.append(restraint)
+        self._held.add(restraint)
+        self._end_bound(restraint)
+
+    def _end_bound(self, restraint: Restraint) -> None:
         for session in self.sessions():
             if restraint.binds(session.token, session.request.agency):
                 self.end(session.permit.number, restraint.reason)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from agent.consent.charter import Agency
-    from agent.consent.handshake import Offer, Request
+    from agent.consent.handshake import Badge, Offer, Request
     from agent.device_keys import DeviceKeys
     from agent.gate import EndedSession, Gate
     from agent.ledger.keeper import Keeper
@@ -48,8 +48,17 @@ STORED_MOST: Final = 256
 MESSAGES_A_MINUTE: Final = 30
 """Requests and offers of one operator; what comes beyond is counted and told ``busy``, not entered."""
 
+OPERATOR_AT_ONCE: Final = 60
+AGENCY_AT_ONCE: Final = 240
+"""Beyond a minute: so many requests and offers at once, and half as many more an hour. An agency can badge as
+many operators as it likes; this bounds what all of them together make the ledger grow by."""
+
+PENDING_MOST: Final = 64
+"""Requests of one agency that wait at the same time."""
+
 ASKING_MOST: Final = 1024
 MINUTE_NS: Final = 60 * times.SECOND_NS
+HOUR_NS: Final = 3600 * times.SECOND_NS
 log = logging.getLogger(__name__)
 
 
@@ -86,6 +95,7 @@ class Sharing:
         self._spawn = spawn
         self._stored: OrderedDict[str, _Stored] = OrderedDict()
         self._asked: dict[str, list[int]] = {}
+        self._left: dict[str, tuple[float, int]] = {}  # by operator and agency
         self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()  # by nonce
         self._granted: set[str] = set()  # requests whose agency has been told
         self._lapsed: set[str] = set()  # those whose agency was told that nobody answered
@@ -164,10 +174,11 @@ class Sharing:
             stored = self._stored.get(own_id)
             if stored is not None and self._boot_ns() - stored.at_boot_ns < STORED_ANSWER_NS:
                 return stored.reply
-            if self._too_often(asked.badge.operator):
+            user = self._keeper.state.seen.get(asked.nonce)
+            # What is known already counts against nobody: whoever carries messages can send them again.
+            if user != own_id and self._too_often(asked.badge):
                 self.over_rate += 1
                 return busy()
-            user = self._keeper.state.seen.get(asked.nonce)
             if user is not None and user != own_id:
                 await self._note_nonce(own_id, user)
                 raise DocumentError("message: its nonce stands in another document")
@@ -198,6 +209,9 @@ class Sharing:
         decision = self._gate.decide(request)
         if isinstance(decision, Denial) and decision.reason in _NOT_WORTH_KEEPING:
             return self._decision(request, for_agency(decision.reason, silent=_silent(agency)), None)
+        if self._pending(agency.key_id) >= PENDING_MOST:
+            self.over_rate += 1
+            return self._decision(request, AgencyReason.BUSY, None)
         body: dict[str, object] = {"agency": agency.key_id, "document": encode_bytes(document)}
         recorded = await self._record(EntryKind.REQUEST, body)
         self.waiting.arrived(request, recorded=recorded)
@@ -206,13 +220,34 @@ class Sharing:
             return self._decision(request, _silent(agency), None)
         return await self._decided(agency, request)
 
-    def _too_often(self, operator: str) -> bool:
+    def _pending(self, agency: str) -> int:
+        now = self._time.now(self._boot_ns())
+        return sum(
+            held.request.agency == agency and (now is None or held.request.expires_at_ns > now.earliest_ns)
+            for held in self._keeper.state.requests.values()
+        )
+
+    def _too_often(self, badge: Badge) -> bool:
         now = self._boot_ns()
+        if self._left_of(badge.agency, AGENCY_AT_ONCE, now) < 1:
+            return True  # before its operators are looked at, of which there may be any number
         if len(self._asked) > ASKING_MOST:
             self._asked = {name: at for name, at in self._asked.items() if now - at[-1] < MINUTE_NS}
-        recent = [at for at in self._asked.get(operator, []) if now - at < MINUTE_NS]
-        self._asked[operator] = [*recent, now][-MESSAGES_A_MINUTE:]
-        return len(recent) >= MESSAGES_A_MINUTE
+        recent = [at for at in self._asked.get(badge.operator, []) if now - at < MINUTE_NS]
+        self._asked[badge.operator] = [*recent, now][-MESSAGES_A_MINUTE:]
+        left = self._left_of(badge.operator, OPERATOR_AT_ONCE, now)
+        if len(recent) >= MESSAGES_A_MINUTE or left < 1:
+            return True
+        self._left[badge.operator] = left - 1, now
+        self._left[badge.agency] = self._left_of(badge.agency, AGENCY_AT_ONCE, now) - 1, now
+        if len(self._left) > ASKING_MOST:  # who has not asked for two hours has everything left
+            self._left = {name: had for name, had in self._left.items() if now - had[1] < 2 * HOUR_NS}
+        return False
+
+    def _left_of(self, name: str, at_once: int, now: int) -> float:
+        """How much somebody may still ask; what they used grows again with time."""
+        left, since = self._left.get(name, (float(at_once), now))
+        return min(at_once, left + at_once / 2 * (now - since) / HOUR_NS)
 
     async def _decided(self, agency: Agency, request: Request) -> bytes:
         """Decide, write the decision down, and put it into words for the agency."""
