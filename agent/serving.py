@@ -98,7 +98,5 @@ def _refusal(error: OSError, host: str, port: int) -> ConfigError:
             hint=f"see who has it with: ss -ltnp 'sport = :{port}'; or set another port",
         )
     if error.errno == errno.EACCES:
-        return ConfigError(
-            f"not allowed to open port {port} on {host}", hint="set a port from 1024 upwards"
-        )
+        return ConfigError(f"not allowed to open port {port} on {host}", hint="set a port from 1024 upwards")
     return ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}")
