@@ -173,6 +173,7 @@ async def test_act_over_a_challenge_we_never_gave_is_refused(box: Box, challenge
 
 
 async def test_challenge_is_good_for_two_minutes_and_for_this_start(box: Box) -> None:
+    box.clock.advance(1)
     in_time, late = box.signed_act(ANN.daily()), box.signed_act(ANN.daily())
     before_restart = box.signed_act(ANN.daily())
     box.clock.advance(120)
