@@ -85,6 +85,8 @@ class CameraStation:
 
     def set_never_mask(self, polygons: Sequence[Polygon]) -> None:
         """What must never be seen, from now on and after every restart of the camera."""
+        if self._never == tuple(polygons):
+            return  # each change costs a key frame
         self._never = tuple(polygons)
         camera = self._camera
         if camera is not None:
@@ -175,6 +177,7 @@ class CameraStation:
             return False
         self._camera = camera
         try:
+            camera.set_never_mask(self._never)  # again: it may have changed while the camera was starting
             self._info = camera.info()
             self._wake.clear()
             self._watch_over()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import resource
 import signal
 import sys
 from contextlib import ExitStack
@@ -446,6 +447,8 @@ async def serve(config: Config) -> None:
 
 def main() -> None:
     """Entry point of the core process."""
+    # No core dump ever holds a key. One byte and not none: none would not bind a program that takes dumps.
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     sys.exit(arguments.run("core", serve))
 
 

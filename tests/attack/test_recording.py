@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +24,7 @@ from agent.permit import Audience, Permit
 from agent.recording import MOST_IN_ONE, Recording
 from agent.screens import Screens
 from hal.camera import CameraInfo
+from hal.clock import boot_ns
 from hal.indicator import IndicatorState, SimulatedIndicator
 from tests.attack.live import answers, running, spawn, until
 from tests.ledger.disk import Fault
@@ -29,8 +32,9 @@ from tests.support.device import Box
 from tests.support.household import BEN, STREET
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Sequence
+
+    from hal.camera import Polygon, Sink
 
 
 @pytest.fixture
@@ -130,6 +134,59 @@ def test_device_whose_clock_an_owner_sets_to_2300_and_whose_ledger_is_gone_recor
         assert not live.status()["ledger"]["durable"]
         with pytest.raises(StorageError):
             live.act(BEN.daily())
+
+
+class SlowCamera:
+    """A camera that takes its time to start."""
+
+    def __init__(self) -> None:
+        self.starting, self.go = threading.Event(), threading.Event()
+        self.masks: list[tuple[Polygon, ...]] = []
+        self.started = threading.Event()
+
+    def start(self, _sink: Sink) -> None:
+        self.starting.set()
+        assert self.go.wait(10)
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+    def request_idr(self) -> None:
+        """It never delivers."""
+
+    def set_never_mask(self, polygons: Sequence[Polygon]) -> None:
+        self.masks.append(tuple(polygons))
+
+    def info(self) -> CameraInfo:
+        self.started.set()
+        return CameraInfo("", "", 320, 240, 10, 320, 240, "avc1.42c01f", True, True)
+
+
+async def test_never_area_adopted_while_the_camera_starts_holds_and_one_that_stays_costs_no_key_frame(
+    recording: Recording,
+) -> None:
+    recorder = recording._cameras["front"].station.recorder
+    camera = SlowCamera()
+    station = CameraStation("front", "slow:", lambda: camera, recorder, boot_ns=boot_ns)
+    station.start()
+    assert camera.starting.wait(10)
+    station.set_never_mask([STREET])
+    camera.go.set()
+    assert camera.started.wait(10)
+    assert camera.masks[-1] == (STREET,)
+    given = len(camera.masks)
+    station.set_never_mask([STREET])
+    assert len(camera.masks) == given
+    station.set_never_mask([])
+    assert len(camera.masks[-1]) == 0
+    station.stop()
+
+
+def test_no_core_dump_of_core_is_ever_written(tmp_path: Path) -> None:
+    with running(tmp_path) as live:
+        limits = (Path("/proc") / str(live.process.pid) / "limits").read_text().splitlines()
+        (found,) = (line.split()[4:6] for line in limits if line.startswith("Max core file size"))
+        assert found == ["1", "1"]
 
 
 def test_light_goes_out_when_a_viewing_could_not_begin(tmp_path: Path) -> None:
