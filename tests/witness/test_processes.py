@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -180,3 +181,50 @@ def test_witness_commands_say_what_is_wrong(tmp_path: Path, serving: Serving) ->
     for wrong in ("", "AAAA", "doorward/x+00000000+AAAA", serving.show()["verifier_key"]):
         assert doorward("witness", "add-log", "--dir", directory, wrong).code == 2
     assert "no ledgers yet" in doorward("witness", "show", "--dir", directory).out
+
+
+def test_witness_over_tls_is_reached_only_where_its_certificate_is_trusted(
+    tmp_path: Path, serving: Serving
+) -> None:
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-subj", "/CN=witness", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "agent.cli.main", "witness", "serve", "--dir", str(serving.directory)),
+            *("--port", str(port), "--tls", str(certificate), str(key)),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    ask = (
+        "import asyncio; from agent.link.witness_post import post; "
+        f"print(asyncio.run(post('https://127.0.0.1:{port}/add-checkpoint', b'')).status)"
+    )
+
+    def asked(**environment: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", ask],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        assert process.stderr is not None
+        assert f"port {port}" in process.stderr.readline()
+        assert asked() == "0"
+        assert asked(SSL_CERT_FILE=str(certificate)) == "400"
+    finally:
+        end(process)
