@@ -49,6 +49,7 @@ FORBIDDEN = [
     ("agent.media", "aiortc"),
     ("agent.core", "agent.net"),
     ("agent.owners", "agent.serving"),
+    ("agent.witnessing", "agent.link.witness_post"),
     # core's own order
     ("agent.media", "agent.gate"),
     ("agent.archive", "agent.ledger.keeper"),
@@ -73,6 +74,9 @@ FORBIDDEN = [
     ("agent.agency", "agent.ledger.keeper"),
     ("agent.agency", "agent.archive.ring"),
     ("agent.net", "agent.cli.main"),
+    ("agent.core", "agent.witness.store"),
+    ("agent.link", "agent.witnessing"),
+    ("agent.witness", "agent.gate"),
 ]
 COMMON = {
     "arguments",
