@@ -10,6 +10,7 @@ import click
 from agent.cli import progress, words
 from agent.cli.client import entry_bytes
 from agent.cli.collected import Collected, compare, from_file, sentences
+from agent.cli.entries import sentence
 from agent.cli.options import door_options, json_option, opened, seen_path
 from agent.cli.seen import SeenFile
 from agent.consent import envelope, strict_json
@@ -65,6 +66,8 @@ def show(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
         found = [
             (index, Entry.parse(data)) for index, data in _entries(client, max(0, total - options["last"]))
         ]
+        # Who is who stands in the charter; before pairing there is none, and nobody to name.
+        current = client.charter()[0] if client.find().paired else None
     for index, entry in found:
         if options["as_json"]:
             words.print_json(
@@ -77,26 +80,9 @@ def show(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
                 }
             )
         else:
-            click.echo(f"{index:6}  {words.local_time(entry.time.earliest_ns):19}  {_sentence(entry)}")
-
-
-def _sentence(entry: Entry) -> str:
-    """One line for people; a kind without a sentence of its own is named as it is."""
-    body = entry.body
-    segments = body.get("segments")
-    count = len(segments) if isinstance(segments, list) else 0
-    sent = f"{body.get('frames')} pictures, {words.size(int(str(body.get('bytes', 0))))}"
-    why = words.reason(body.get("reason"))
-    sentences = {
-        EntryKind.SESSION_START: f"session {body.get('session')} began: camera {body.get('camera')}",
-        EntryKind.ENDED_BECAUSE: f"session of entry {body.get('start')} ended: {why}",
-        EntryKind.SESSION_END: f"session of entry {body.get('start')} ended ({sent})",
-        EntryKind.DECISION: f"decision: {why}",
-        EntryKind.GAP: f"gap in the recording of {body.get('camera')}: {why}",
-        EntryKind.ARCHIVE: f"commitment to {count} segments of {body.get('camera')}",
-        EntryKind.OWNER_READ: "an owner read footage",
-    }
-    return sentences.get(entry.kind, str(entry.kind).replace("-", " "))
+            click.echo(
+                f"{index:6}  {words.local_time(entry.time.earliest_ns):23}  {sentence(entry, current)}"
+            )
 
 
 @ledger.command("export")
