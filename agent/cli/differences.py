@@ -230,7 +230,7 @@ def _reach(before: Charter, after: Charter) -> Iterator[str]:
         yield (
             "+ Pictures reach agencies directly as well: they learn the home's network address."
             if after.ice is Ice.ALL
-            else "- Pictures reach agencies through the household's relay alone."
+            else "- Pictures reach agencies through a relay alone; there is none yet, so none reach them."
         )
     if before.post != after.post:
         if before.post:
@@ -244,7 +244,7 @@ def _reach(before: Charter, after: Charter) -> Iterator[str]:
     for witness in new:
         yield (
             f"+ Witness {witness.name} at {witness.url} (key {words.fingerprint(witness.key_id)}) vouches "
-            f"for the ledger: it learns the home's address and on-line times."
+            f"that the ledger only grows: it learns the home's address and on-line times."
         )
     for witness in gone:
         yield f"- Witness {witness.name} no longer counts."
@@ -260,8 +260,5 @@ def _trust(before: Charter, after: Charter) -> Iterator[str]:
     if before.accept_plausible_time != after.accept_plausible_time:
         yield f"{'+' if after.accept_plausible_time else '-'} {sentences.trust(after)[1]}"
     if before.indicator_required != after.indicator_required:
-        yield (
-            "- Nobody may watch unless the indicator works."
-            if after.indicator_required
-            else "+ Somebody may watch although the indicator does not work."
-        )
+        demands = "demands" if after.indicator_required else "no longer demands"
+        yield f"~ The charter {demands} a working indicator; the device does in any case."

@@ -13,10 +13,10 @@ from agent.arguments import say
 from agent.errors import DoorwardError, MalformedInput
 
 COMMANDS: Final = (
-    *("run", "owner", "pair", "status", "archive", "charter", "consent", "shutter", "ledger"),
-    *("agency", "witness"),
+    *("run", "owner", "pair", "status", "archive", "charter", "consent", "shutter", "alarm", "sign"),
+    *("hand-over", "ledger", "agency", "witness"),
 )
-"""Each stands in the module of its name and under its name there."""
+"""Each stands in the module of its name and under its name there; a dash is an underscore in Python."""
 
 
 class _Commands(click.Group):
@@ -28,7 +28,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"agent.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"agent.cli.{name}"), name)
         return command if isinstance(command, click.Command) else None
 
 
@@ -45,7 +46,8 @@ def doorward() -> None:
                doorward pair --code CODE         make the device yours
     Look:      doorward status · doorward archive list · doorward archive export
     Set up:    doorward charter show · add-area · add-agency · introduce
-    Decide:    doorward consent requests · grant · revoke · doorward shutter close
+    Decide:    doorward consent requests · grant · revoke · doorward shutter close · doorward alarm raise
+    Together:  doorward sign FILE · doorward hand-over FILE (where several owners must agree)
     Check:     doorward ledger show · verify · receipt
 
     Exit codes: 0 done, 1 refused or failed as told, 2 bad input, 3 cannot reach, 4 integrity broken.

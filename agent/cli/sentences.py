@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from agent.cli import words
 from agent.consent import envelope
 from agent.consent.charter import Answers, Ice, Rollback
+from agent.consent.footage import Stretch
 from agent.consent.rules import UNLIMITED, Effect, When
 from agent.consent.windows import Day
 
@@ -232,7 +233,7 @@ def reach(current: Charter) -> list[str]:
     if current.ice is Ice.ALL:
         lines = ["Pictures reach agencies directly as well; they learn the home's network address."]
     else:
-        lines = ["Pictures reach agencies through the household's relay alone."]
+        lines = ["Pictures reach agencies through a relay alone; there is none yet, so none reach them."]
     if current.post:
         lines.append(
             f"Messages go through the post at {current.post.host}, port {current.post.port}; "
@@ -242,8 +243,9 @@ def reach(current: Charter) -> list[str]:
         lines.append("There is no post: agencies reach the device at its own address alone.")
     for witness in current.witnesses:
         lines.append(
-            f"Witness {witness.name} at {witness.url} vouches for the ledger "
-            f"(key {words.fingerprint(witness.key_id)}); it learns the home's address and on-line times."
+            f"Witness {witness.name} at {witness.url} vouches that the ledger only grows "
+            f"(key {words.fingerprint(witness.key_id)}); it learns the home's address, on-line times, and "
+            f"how many entries there are, never what stands in them."
         )
     return lines
 
@@ -251,7 +253,8 @@ def reach(current: Charter) -> list[str]:
 def trust(current: Charter) -> list[str]:
     """What the device does in doubt."""
     if current.rollback is Rollback.CONFIRM:
-        first = "After each start sharing waits until an owner's client or a witness confirms the ledger."
+        whom = "or a witness" if current.witnesses else "(there is no witness)"
+        first = f"After each start sharing waits until an owner's client {whom} confirms the ledger."
     else:
         first = (
             "After each start the device shares at once and only warns: a card that was copied back "
@@ -261,8 +264,8 @@ def trust(current: Charter) -> list[str]:
         second = "Standing consents count under network time, which whoever controls the network can shift."
     else:
         second = "Standing consents count only while the device knows the time for certain."
-    third = "Nobody may watch unless the indicator works."
-    return [first, second, third] if current.indicator_required else [first, second]
+    # Whatever the charter says of it: the device demands it in any case.
+    return [first, second, "Nobody may watch unless the indicator works."]
 
 
 # Everything else that owners sign
@@ -274,17 +277,26 @@ def consent(token: Token, current: Charter) -> list[str]:
     areas = listed(scope.areas) if scope.areas else "no area, so nothing"
     lines = [
         f"Consent for {agency_with_key(token.agency, current)}:",
-        (f"  {_MODES[str(scope.mode)]} pictures of {listed(scope.cameras)} ({areas}), at most "
-        f"{scope.max_height} lines, {scope.max_fps} pictures a second"),
+        (
+            f"  {_MODES[str(scope.mode)]} pictures of {listed(scope.cameras)} ({areas}), at most "
+            f"{scope.max_height} lines, {scope.max_fps} pictures a second"
+        ),
         f"  from {words.local_time(scope.not_before_ns)} until {words.local_time(scope.not_after_ns)}",
-        (f"  at most {words.length(scope.session_seconds)} at a time, {words.length(scope.total_seconds)} "
-        f"altogether, {scope.sessions} sessions, {scope.viewers} viewers at once"),
+        (
+            f"  at most {words.length(scope.session_seconds)} at a time, {words.length(scope.total_seconds)} "
+            f"altogether, {scope.sessions} sessions, {scope.viewers} viewers at once"
+        ),
         f"  for {_PURPOSES[str(token.purpose.kind)]}, reference {token.purpose.reference}",
     ]
     if scope.windows is not None:
         lines.append(f"  only at {hours(scope.windows)}")
     if scope.needs_alarm:
         lines.append("  only while your alarm is on")
+    if isinstance(scope.footage, Stretch):
+        begin, end = words.local_time(scope.footage.begin_ns), words.local_time(scope.footage.end_ns)
+        lines.append(f"  recorded from {begin} until {end}")
+    elif scope.footage is not None:
+        lines.append(f"  recorded at most {words.length(scope.footage.seconds)} before they ask")
     if scope.redaction:
         lines.append(f"  with {listed(sorted(str(each) for each in scope.redaction))} made unrecognisable")
     if token.operators:
@@ -333,8 +345,10 @@ def introduction(written: Introduction, current: Charter) -> list[str]:
     cameras = [f"{each.name} ({', '.join(each.areas) or 'no areas'})" for each in written.cameras]
     return [
         f"Introduces your household to {agency_with_key(written.agency, current)}.",
-        (f"  It learns the public keys of {len(written.deciders)} owners without their names, your "
-        f"{len(written.devices)} devices, and the names of cameras and areas: "
-        f"{listed(cameras) if cameras else 'none'}."),
+        (
+            f"  It learns the public keys of {len(written.deciders)} owners without their names, your "
+            f"{len(written.devices)} devices, and the names of cameras and areas: "
+            f"{listed(cameras) if cameras else 'none'}."
+        ),
         f"  It counts until {words.local_time(written.not_after_ns)}.",
     ]
