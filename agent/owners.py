@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent import sealing
 from agent.consent import acts, charter, envelope, token
@@ -18,6 +18,7 @@ from agent.consent.envelope import PayloadType
 from agent.consent.fields import encode_bytes
 from agent.consent.reasons import DenialReason
 from agent.consent.rules import Effect
+from agent.consent.times import SECOND_NS
 from agent.errors import DocumentError, IntegrityError, LedgerError, Refused
 from agent.gate import Restraint
 from agent.ledger.entry import RESTRAINING, EntryKind
@@ -25,7 +26,7 @@ from agent.ledger.state import body_document
 from agent.sealing import SealKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from agent.challenges import Challenges
     from agent.consent.acts import Act, Alarm, Block, Dismissal, Read, Shutter
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
     from agent.ledger.keeper import Keeper
     from agent.pairing import PairingCodes
     from agent.trusted_time import TrustedTime
+
+
+KEY_BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+KEY_BYTES_AN_HOUR: Final = 2 * 1024 * 1024
+"""What one owner's key may hand over, in bytes of acts and reads: thousands of them."""
+
+_HOUR_NS: Final = 3600 * SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,7 @@ class Owners:
         self._codes = codes
         self._boot_ns = boot_ns
         self._changed = changed
+        self._left: dict[str, tuple[float, int]] = {}  # by key: bytes, and since when (boot ns)
 
     async def pair(self, sealed: bytes) -> bytes:
         """Found the household: the acknowledgement's envelope.
@@ -139,6 +148,8 @@ class Owners:
             await self._note_refused(act, error)
             raise
         self._refuse_mixed(ready)
+        if ready:
+            self._spend(act.signer, len(data), ready)
         # No `with`: a restraint whose document did not become durable must stay (see Gate.restrain).
         restrained = ExitStack()
         for each in ready:
@@ -169,9 +180,36 @@ class Owners:
         self._for_this_device(read.device, "read")
         issued = self._challenges.redeem(read.challenge)
         self._anchor(read.signed_at_ns, issued)
+        self._spend(read.signer, len(data))
         body = body_document(data, by=read.signer)
         await asyncio.to_thread(self._keeper.record, EntryKind.OWNER_READ, body)
         return read
+
+    def _spend(self, signer: str, size: int, ready: Sequence[_Ready] = ()) -> None:
+        """Bound what one key makes the ledger grow by: a stolen one must not push the archive off the disk.
+
+        Raises:
+            Refused: It has used up its share. What restrains is in force all the same, until the next start.
+        """
+        if self._has_left(signer, size):
+            return
+        for restraint in (restraint for each in ready for restraint in each.restraints):
+            # What we do not hold needs no stopping, and would fill the memory instead of the disk.
+            if restraint.token is None or restraint.token in self._keeper.state.tokens:
+                self._gate.hold(restraint)
+        raise Refused(
+            "this key has handed over too much for now; what it stops is stopped until the device restarts",
+            reason="too-much",
+            hint="wait some minutes, or use another key",
+        )
+
+    def _has_left(self, signer: str, size: int) -> bool:
+        now = self._boot_ns()
+        left, since = self._left.get(signer, (float(KEY_BYTES_AT_ONCE), now))
+        left = min(KEY_BYTES_AT_ONCE, left + KEY_BYTES_AN_HOUR * (now - since) / _HOUR_NS)
+        has_left = left >= size
+        self._left[signer] = (left - size if has_left else left), now
+        return has_left
 
     def _need_charter(self) -> Charter:
         current = self._keeper.state.charter
@@ -305,7 +343,7 @@ class Owners:
             for document in act.documents
             if envelope.unverified_payload(document)[0] == PayloadType.TOKEN
         ]
-        if names:
+        if names and self._has_left(act.signer, sum(map(len, act.documents))):
             body: dict[str, object] = {"documents": names, "by": act.signer, "why": str(error)}
             with suppress(LedgerError):  # it is refused all the same, and why is the better answer
                 await asyncio.to_thread(self._keeper.record, EntryKind.TOKEN_REFUSED, body)
