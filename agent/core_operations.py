@@ -17,11 +17,12 @@ from agent.owners import challenge_json
 from agent.pairing import LIFETIME_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from agent.archive.names import StoredSegment
     from agent.archive.reading import ArchiveReader
     from agent.challenges import Challenges
+    from agent.consent.acts import Read
     from agent.consent.charter import Charter
     from agent.consent.decision import Standing
     from agent.device_keys import DeviceKeys
@@ -333,7 +334,13 @@ class CoreOperations:
 
     async def _read(self, fields: Fields, call: Call) -> Reply:
         fields.done()
-        read = await self._owners.read(call.blob)
+        read = await self._owners.read(call.blob, may=self._wanted)
+        segments = self._wanted(read)
+        handle = self._handles.give(read.camera, frozenset(each.sequence for each in segments))
+        return Reply({"handle": handle, "segments": [_segment_json(each) for each in segments]})
+
+    def _wanted(self, read: Read) -> Sequence[StoredSegment]:
+        """What a read is about, if there is such a camera and it is not too much."""
         segments = self._reader(read.camera).list(read.from_ns, read.to_ns)
         if len(segments) > MOST_SEGMENTS:
             raise Refused(
@@ -341,8 +348,7 @@ class CoreOperations:
                 reason="too-much",
                 hint="ask for less than half a day at a time",
             )
-        handle = self._handles.give(read.camera, frozenset(each.sequence for each in segments))
-        return Reply({"handle": handle, "segments": [_segment_json(each) for each in segments]})
+        return segments
 
     async def _segment(self, fields: Fields, call: Call) -> Reply:
         # At the local door it stands among the arguments; the remote door has a place of its own for it.

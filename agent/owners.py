@@ -169,17 +169,18 @@ class Owners:
         seen = act.seen.size if act.seen else 0
         return self._acknowledge(act.signer, current, act.id, tuple(numbers), learned, seen)
 
-    async def read(self, data: bytes) -> Read:
-        """An owner's signed read of footage, recorded.
+    async def read(self, data: bytes, *, may: Callable[[Read], object] = lambda _: None) -> Read:
+        """An owner's signed read of footage, recorded; ``may`` refuses before that what is not to be had.
 
         Raises:
-            DocumentError, SignatureError, Refused: As for `act`.
+            DocumentError, SignatureError, Refused: As for `act`, or as ``may`` says. Nothing was recorded.
             LedgerError: It could not be recorded, so it is not served.
         """
         read = acts.verify_read(data, self._need_charter())
         self._for_this_device(read.device, "read")
         issued = self._challenges.redeem(read.challenge)
         self._anchor(read.signed_at_ns, issued)
+        may(read)
         self._spend(read.signer, len(data))
         body = body_document(data, by=read.signer)
         await asyncio.to_thread(self._keeper.record, EntryKind.OWNER_READ, body)
