@@ -10,7 +10,7 @@ import click
 
 from agent.archive.export import export as export_segments
 from agent.cli import words
-from agent.cli.options import daily_keys, door_options, json_option, opened
+from agent.cli.options import daily_keys, door_options, json_option, opened, root_keys
 from agent.cli.times import parse_moment
 from agent.consent import envelope, times
 from agent.consent.acts import Read
@@ -22,8 +22,7 @@ from hal import clock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.cli.client import Client, Found
-    from agent.cli.key_file import DailyKeys
+    from agent.cli.client import Client, Found, Signer
 
 MS = 1_000_000
 GAP_MS = 2_000
@@ -93,6 +92,11 @@ def _timeline(segments: list[dict[str, Any]]) -> Iterator[str]:
 @click.option("--to", "end", default="now", show_default=True, help="Until when.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The MP4 file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option(
+    "--recovery-code-file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Open it with your recovery code instead of your daily key; it opens what is older than the key too.",
+)
 @door_options
 @json_option
 def export(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
@@ -108,8 +112,8 @@ def export(**options: Any) -> None:  # noqa: ANN401 - click hands options over b
     out: Path = options["out"].expanduser()
     if out.exists() and not options["overwrite"]:
         raise Refused(f"{out} exists already", reason="exists", hint="add --overwrite, or name another file")
-    keys = daily_keys(options)
-    with opened(options) as client:
+    keys = root_keys(options) if options["recovery_code_file"] else daily_keys(options)
+    with opened(options, keys) as client:
         found = client.find()
         memory = client.need_memory(found)
         camera = _camera(options["camera"], found)
@@ -161,7 +165,7 @@ def export(**options: Any) -> None:  # noqa: ANN401 - click hands options over b
 
 
 def _ask(
-    client: Client, found: Found, keys: DailyKeys, camera: str, begin_ns: int, end_ns: int
+    client: Client, found: Found, keys: Signer, camera: str, begin_ns: int, end_ns: int
 ) -> tuple[str, list[dict[str, Any]]]:
     """One signed read: the handle, and what there is."""
     memory = client.need_memory(found)

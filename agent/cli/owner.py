@@ -11,6 +11,7 @@ import click
 from agent.cli import key_file as key_files
 from agent.cli import recovery_code
 from agent.cli.options import DEFAULT_KEY_FILE, passphrase
+from agent.cli.owner_keys import add_key, card, join, recover, write_card
 from agent.cli.words import fingerprint
 from agent.consent import envelope
 from agent.errors import MalformedInput, Refused, StorageError
@@ -22,6 +23,10 @@ TYPED_BACK = 2
 @click.group()
 def owner() -> None:
     """Your own keys: made here, kept by you."""
+
+
+for command in (card, add_key, recover, join):
+    owner.add_command(command)
 
 
 @owner.command("init")
@@ -44,6 +49,11 @@ def owner() -> None:
     type=click.Path(path_type=Path),
     help="Write the recovery code to this new file instead of showing it (for scripts).",
 )
+@click.option(
+    "--card-out",
+    type=click.Path(path_type=Path),
+    help="Write your card too, to join a household that exists already.",
+)
 def init(**options: Any) -> None:  # noqa: ANN401 - click hands options over by name
     """Make your keys: a recovery code for paper, and a daily key under a passphrase.
 
@@ -60,15 +70,21 @@ def init(**options: Any) -> None:  # noqa: ANN401 - click hands options over by 
     else:
         _show_code(code)
     root = recovery_code.keys_of(seed)
+    secret = passphrase(options["passphrase_file"], "A passphrase for your daily key", confirm=True)
     public = key_files.make(
         path,
         name=options["name"],
         label=options["label"],
-        root=root.signing.public_key().public_bytes_raw(),
-        recovery=root.archive.public_key().public_bytes_raw(),
-        passphrase=passphrase(options["passphrase_file"], "A passphrase for your daily key", confirm=True),
+        root=root.public,
+        recovery=root.recovery,
+        passphrase=secret,
     )
     click.echo(f"Your daily key is in {path} (key {fingerprint(envelope.key_id(public.signing))}).")
+    if options["card_out"]:
+        write_card(options["card_out"], public, key_files.KeyFile(path).open(secret), root)
+        click.echo(f"Your card is in {options['card_out']}: give it to an owner of the household.")
+        click.echo(f"Tell them your root key's digits: {fingerprint(root.signing_id)}")
+        return
     click.echo("Next: pair with your device: doorward pair --code CODE")
 
 

@@ -106,6 +106,7 @@ class SeenFile:
         }
         beside = self._path.with_name(self._path.name + ".new")
         try:
+            beside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with beside.open("wb") as file:
                 file.write(strict_json.dumps(value))
                 file.flush()
