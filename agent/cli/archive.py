@@ -95,7 +95,7 @@ def _timeline(segments: list[dict[str, Any]]) -> Iterator[str]:
 @click.option(
     "--recovery-code-file",
     type=click.Path(path_type=Path, allow_dash=True),
-    help="Open it with your recovery code instead of your daily key; it opens what is older than the key too.",
+    help="Open it with your recovery code instead of your daily key; it opens what is older than the key.",
 )
 @door_options
 @json_option
@@ -112,6 +112,8 @@ def export(**options: Any) -> None:  # noqa: ANN401 - click hands options over b
     out: Path = options["out"].expanduser()
     if out.exists() and not options["overwrite"]:
         raise Refused(f"{out} exists already", reason="exists", hint="add --overwrite, or name another file")
+    if not out.parent.is_dir():
+        raise MalformedInput(f"{out}: no such directory")  # before the read stands in the ledger
     keys = root_keys(options) if options["recovery_code_file"] else daily_keys(options)
     with opened(options, keys) as client:
         found = client.find()
