@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from agent.consent import envelope, strict_json
 from agent.consent.charter import DailyKey, Owner
 from agent.consent.fields import Fields, encode_bytes
-from agent.errors import DoorwardError, MalformedInput, Refused, StorageError
+from agent.errors import DocumentError, DoorwardError, MalformedInput, Refused, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,12 +150,15 @@ class KeyFile:
                 f"key file {path}: {error.strerror}",
                 hint="make your keys first: doorward owner init --name YOU",
             ) from error
-        fields = Fields(strict_json.loads(data.strip()), "key file")
-        self.public = fields.record("public", _parse_public)
-        self._salt = fields.data("salt", max_bytes=_SALT_BYTES)
-        self._nonce = fields.data("nonce", max_bytes=_NONCE_BYTES)
-        self._sealed = fields.data("sealed", max_bytes=_PRIVATE_BYTES + 16)
-        fields.done()
+        try:
+            fields = Fields(strict_json.loads(data.strip()), "file")
+            self.public = fields.record("public", _parse_public)
+            self._salt = fields.data("salt", max_bytes=_SALT_BYTES)
+            self._nonce = fields.data("nonce", max_bytes=_NONCE_BYTES)
+            self._sealed = fields.data("sealed", max_bytes=_PRIVATE_BYTES + 16)
+            fields.done()
+        except DocumentError as error:
+            raise MalformedInput(f"key file {path}: {error}") from error
 
     def open(self, passphrase: str) -> DailyKeys:
         """The private keys.
