@@ -229,7 +229,17 @@ class CoreOperations:
         standing = state.standing
         newest = sorted(state.tokens.values(), key=lambda held: -held.entry)
         tokens = (self._consent_json(held, standing) for held in newest)
-        return Reply({"tokens": _fitting(tokens), "epoch": standing.epoch, "shutter": str(standing.shutter)})
+        alarm_ns = standing.alarm_until_ns
+        return Reply(
+            {
+                "tokens": _fitting(tokens),
+                "epoch": standing.epoch,
+                "shutter": str(standing.shutter),
+                "blocked": sorted(standing.blocked),
+                "alarm_until": times.written(alarm_ns) if alarm_ns else None,
+                "redactions": sorted(str(each) for each in self._gate.redactions()),
+            }
+        )
 
     def _consent_json(self, held: HeldToken, standing: Standing) -> dict[str, object]:
         token = held.token

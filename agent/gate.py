@@ -135,6 +135,10 @@ class Gate:
         """The running sessions."""
         return list(self._sessions.values())
 
+    def redactions(self) -> frozenset[Redaction]:
+        """What this board can make unrecognisable."""
+        return self._surroundings().redactions
+
     def seconds_left(self, session: Session) -> int:
         """Whole seconds until a session's end, as far as is known now."""
         return max(0, session.permit.ends_boot_ns - self._boot_ns()) // SECOND_NS

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from agent.consent.reasons import AgencyReason
+from agent.consent.times import SECOND_NS
 from agent.errors import ConfigError, IntegrityError, Refused, StorageError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 FILE: Final = "agency.sqlite"
 BUSY_S: Final = 5.0
+LATE_WORD_NS: Final = 24 * 3600 * SECOND_NS
+"""How long a device's last word on a request may take: it comes after the request's end."""
 
 _TABLES: Final = f"""
 CREATE TABLE agency (name TEXT NOT NULL) STRICT;
@@ -274,9 +277,12 @@ class Store:
         return _request(rows[0]) if rows else None
 
     def put_request(self, request: RequestRow) -> None:
-        """Keep a request before it is sent. Reply keys of requests that have lapsed are wiped."""
+        """Keep a request before it is sent. Reply keys are wiped a day after their requests have lapsed."""
         with self._change() as change:
-            change.execute("UPDATE requests SET reply_key = NULL WHERE expires_ns <= ?", (request.issued_ns,))
+            change.execute(
+                "UPDATE requests SET reply_key = NULL WHERE expires_ns <= ?",
+                (request.issued_ns - LATE_WORD_NS,),
+            )
             change.execute(
                 "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -311,8 +317,10 @@ class Store:
     ) -> bool:
         """Keep a decision; False, and nothing changes, if it is known.
 
-        With a token the request's reply key is wiped: nothing that comes later can undo a grant.
+        With a token, or when nobody answered in time, the request's reply key is wiped: nothing that comes
+        later can undo that.
         """
+        final = token is not None or status is AgencyReason.NO_ANSWER
         with self._change() as change:
             known = change.execute("SELECT 1 FROM decisions WHERE id = ?", (name,)).fetchone()
             if known:
@@ -320,8 +328,8 @@ class Store:
             change.execute("INSERT INTO decisions VALUES (?, ?, ?, ?)", (name, request, document, now_ns))
             change.execute(
                 "UPDATE requests SET status = ?, token = ?,"
-                " reply_key = CASE WHEN ? IS NULL THEN reply_key END WHERE id = ?",
-                (str(status), token, token, request),
+                " reply_key = CASE WHEN ? THEN NULL ELSE reply_key END WHERE id = ?",
+                (str(status), token, final, request),
             )
             return True
 

@@ -12,6 +12,7 @@ from agent.cli import key_file as key_files
 from agent.cli import recovery_code
 from agent.cli.options import DEFAULT_KEY_FILE, passphrase
 from agent.cli.owner_keys import add_key, card, join, recover, write_card
+from agent.cli.watch import watch
 from agent.cli.words import fingerprint
 from agent.consent import envelope
 from agent.errors import MalformedInput, Refused, StorageError
@@ -22,7 +23,10 @@ TYPED_BACK = 2
 
 @click.group()
 def owner() -> None:
-    """Your own keys: made here, kept by you."""
+    """Your own keys, made here and kept by you; and your inbox."""
+
+
+owner.add_command(watch)
 
 
 for command in (card, add_key, recover, join):

@@ -12,6 +12,8 @@ from agent.config import BEST
 from agent.operations import Operation
 
 MS = 1_000_000
+SOON_S = 300
+"""A request that lapses within this many seconds is flagged."""
 
 
 @click.command()
@@ -121,9 +123,25 @@ def _sharing(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"asked      {words.count(found['pending'], 'request', 'requests')}: doorward consent requests"
         )
+    lines += _asking(found)
     for watching in found["watching"]:
         left = words.length(watching["seconds_left"])
         lines.append(f"WATCHING   {watching['operator']}, {watching['camera']}, {left} left")
     if not found["watching"]:
         lines.append("watching   nobody")
     return lines
+
+
+def _asking(found: dict[str, Any]) -> list[str]:
+    """How many requests wait for an owner, and how soon the next one lapses."""
+    if not found["pending"]:
+        return []
+    left = found["pending_lapses_in_s"]
+    lapses = "" if left is None else f"; the next lapses in {words.length(left)}"
+    if left is not None and left <= SOON_S:
+        lapses += ", SOON"
+    since = words.written_time(found["pending_since"])
+    return [
+        f"asked      {found['pending']} waiting for you, the oldest since {since}{lapses}",
+        "           hint: doorward owner watch",
+    ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.agency import identity as identities
-from agent.agency.store import FILE, RequestRow, Store
+from agent.agency.store import FILE, LATE_WORD_NS, RequestRow, Store
 from agent.consent.handshake import verify_badge
 from agent.consent.introduction import verify_card
 from agent.consent.reasons import AgencyReason
@@ -195,12 +195,27 @@ def test_wiped_reply_key_is_not_found_in_the_files(office: Office) -> None:
             assert secret not in path.read_bytes(), path
 
 
-def test_lapsed_requests_lose_their_reply_keys_with_the_next_one(office: Office) -> None:
+def test_requests_lose_their_reply_keys_a_day_after_they_lapse_with_the_next_one(office: Office) -> None:
+    def key_after(issued_ns: int, name: str) -> bytes | None:
+        office.store.put_request(request_row(name, issued_ns=issued_ns, expires_ns=issued_ns + 10))
+        row = office.store.request("sha256:r")
+        assert row is not None
+        return row.reply_key
+
+    lapsed = request_row()
+    office.store.put_request(lapsed)
+    # The device's word that nobody answered comes after the request's end.
+    assert key_after(lapsed.expires_ns + LATE_WORD_NS - 1, "sha256:soon") is not None
+    assert key_after(lapsed.expires_ns + LATE_WORD_NS, "sha256:later") is None
+
+
+def test_word_that_nobody_answered_is_the_last_one(office: Office) -> None:
     office.store.put_request(request_row())
-    office.store.put_request(request_row("sha256:later", issued_ns=20, expires_ns=30))
+    for name, status in (("one", AgencyReason.PENDING), ("two", AgencyReason.NO_ANSWER)):
+        office.store.put_decision(name, b"d", request="sha256:r", status=status, token=None, now_ns=1)
     row = office.store.request("sha256:r")
     assert row is not None
-    assert row.reply_key is None
+    assert (row.status, row.reply_key) == (AgencyReason.NO_ANSWER, None)
 
 
 def test_decided_request_is_not_forgotten(office: Office) -> None:
