@@ -8,7 +8,6 @@ is never stored.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import secrets
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ def read(text: str) -> bytes:
         )
     try:
         seed = base64.b32decode(plain[:CODE_CHARS] + "======")
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one; text that is not ASCII is another
         raise MalformedInput("recovery code: a character that does not occur in codes") from error
     if written(seed).replace("-", "") != plain:
         raise MalformedInput(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.consent import strict_json
 from agent.consent.acts import Seen
-from agent.consent.fields import Fields, decode_bytes, encode_bytes
+from agent.consent.fields import Fields, encode_bytes
 from agent.errors import DocumentError, IntegrityError, StorageError
 from agent.ledger import checkpoint as checkpoints
 from agent.ledger import merkle
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES: Final = 1024 * 1024
+HASH_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,13 @@ class Memory:
     def seen(self) -> Seen:
         """As it stands in acts."""
         return Seen(self.size, self.root)
+
+
+def _root(data: bytes) -> bytes:
+    """Of another length it would pass for a ledger that was changed, and frighten people."""
+    if len(data) != HASH_BYTES:
+        raise DocumentError(f"root: got {len(data)} bytes, expected {HASH_BYTES}")
+    return data
 
 
 class SeenFile:
@@ -59,7 +67,7 @@ class SeenFile:
                     fields.key("signing"),
                     fields.key_id("household"),
                     fields.integer("size", 0, 2**53 - 1),
-                    decode_bytes(fields.text("root", max_chars=44), "root"),
+                    _root(fields.data("root", max_bytes=HASH_BYTES)),
                 )
                 fields.done()
         except (DocumentError, OSError) as error:
