@@ -90,6 +90,8 @@ def agency_with_key(key_id: str, charter: Charter) -> str:
 def rule(each: Rule, charter: Charter) -> str:
     """A standing rule in one sentence."""
     text = _who_sees_what(each, charter)
+    if text.startswith("an "):  # an agency that has no name here
+        text = f"A{text[1:]}"
     for condition in _conditions(each.when):
         text += f" {condition}"
     if each.unless is not None:
@@ -120,7 +122,7 @@ def _effect(each: Rule) -> str:
     if caps.fps != UNLIMITED:
         parts.append(f"{caps.fps} pictures a second")
     if caps.viewers != UNLIMITED:
-        parts.append(f"with {caps.viewers} viewers at once")
+        parts.append(f"{words.count(caps.viewers, 'viewer', 'viewers')} at once")
     return f"at most {', '.join(parts)}"
 
 
@@ -284,7 +286,8 @@ def consent(token: Token, current: Charter) -> list[str]:
         f"  from {words.local_time(scope.not_before_ns)} until {words.local_time(scope.not_after_ns)}",
         (
             f"  at most {words.length(scope.session_seconds)} at a time, {words.length(scope.total_seconds)} "
-            f"altogether, {scope.sessions} sessions, {scope.viewers} viewers at once"
+            f"altogether, {words.count(scope.sessions, 'session', 'sessions')}, "
+            f"{words.count(scope.viewers, 'viewer', 'viewers')} at once"
         ),
         f"  for {_PURPOSES[str(token.purpose.kind)]}, reference {token.purpose.reference}",
     ]
@@ -346,8 +349,9 @@ def introduction(written: Introduction, current: Charter) -> list[str]:
     return [
         f"Introduces your household to {agency_with_key(written.agency, current)}.",
         (
-            f"  It learns the public keys of {len(written.deciders)} owners without their names, your "
-            f"{len(written.devices)} devices, and the names of cameras and areas: "
+            f"  It learns the public keys of {words.count(len(written.deciders), 'owner', 'owners')} "
+            f"without names, your "
+            f"{words.count(len(written.devices), 'device', 'devices')}, and the names of cameras and areas: "
             f"{listed(cameras) if cameras else 'none'}."
         ),
         f"  It counts until {words.local_time(written.not_after_ns)}.",
