@@ -141,6 +141,9 @@ _SENTENCES: Final[Mapping[EntryKind, Callable[[_Said], str]]] = {
     EntryKind.BLOCKED: lambda said: (
         f"{said.agency(said.document.get('agency'))} {said.document.get('state')}"
     ),
+    EntryKind.DISMISSED: lambda said: (
+        f"request {_short(said.document.get('request'))}: an owner said not now"
+    ),
     EntryKind.REQUEST: _request,
     EntryKind.DECISION: _decision,
     EntryKind.SESSION_START: _session_start,

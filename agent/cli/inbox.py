@@ -59,7 +59,7 @@ class Ask:
             stretch = said["footage"]
             what = f"footage of {said['camera']} from {stretch['begin']} to {stretch['end']}"
         else:
-            what = f"{said['camera']} {said['mode']}, up to {words.length(said['seconds'])}"
+            what = f"{said['camera']}, {said['mode']}, up to {words.length(said['seconds'])}"
         return clean(f"asks to see {what}")
 
     def why(self) -> str:
@@ -287,19 +287,34 @@ class Inbox:
 
     # The screen
 
-    def lines(self, width: int) -> list[str]:
-        """The screen, a line each, no wider than ``width``."""
-        found = ["Doorward inbox", ""]
+    def lines(self, width: int, height: int = 1000) -> list[str]:
+        """The screen, a line each, no wider than ``width`` and, if they fit at all, no more than ``height``.
+
+        What is on top and at the bottom stays: that somebody watches, and what is asked once more.
+        """
+        head = ["Doorward inbox", ""]
         if self.trouble:
-            found += [f"!! {self.trouble}", ""]
+            head += [f"!! {self.trouble}", ""]
         if self.watching:
-            found.append(f"WATCHING NOW: {len(self.watching)}   (s stops it, S stops EVERYTHING)")
-            for number, each in enumerate(self.watching, len(self.asks)):
-                found.append(f"{'>' if number == self.at else ' '} {each.line()}")
-            found.append("")
-        if not self.asks:
-            found.append("Nobody asks.")
+            head += [f"WATCHING NOW: {len(self.watching)}   (s stops it, S stops EVERYTHING)", ""]
+        foot = ["", *self._foot()]
+        body, chosen = self._body()
+        room = max(1, height - len(head) - len(foot))
+        start = min(max(0, chosen - 1), max(0, len(body) - room))
+        return [_cut(line, width) for line in (*head, *body[start : start + room], *foot)]
+
+    def _body(self) -> tuple[list[str], int]:
+        """All that runs and waits, and the line at which the chosen one begins."""
+        found: list[str] = []
+        chosen = 0
+        for number, each in enumerate(self.watching, len(self.asks)):
+            if number == self.at:
+                chosen = len(found)
+            found.append(f"{'>' if number == self.at else ' '} {each.line()}")
+        found += [""] if self.watching else []
         for number, ask in enumerate(self.asks):
+            if number == self.at:
+                chosen = len(found)
             mark = ">" if number == self.at else " "
             found += [
                 f"{mark} {ask.who()}",
@@ -310,8 +325,7 @@ class Inbox:
             ]
             if number == self.at and self.trimming:
                 found += self._trim_lines(ask)
-        found += ["", *self._foot()]
-        return [_cut(line, width) for line in found]
+        return found if self.asks else [*found, "Nobody asks."], chosen
 
     @staticmethod
     def _trim_lines(ask: Ask) -> list[str]:

@@ -46,7 +46,8 @@ def doorward() -> None:
                doorward pair --code CODE         make the device yours
     Look:      doorward status · doorward archive list · doorward archive export
     Set up:    doorward charter show · add-area · add-agency · introduce
-    Decide:    doorward consent requests · grant · revoke · doorward shutter close · doorward alarm raise
+    Decide:    doorward owner watch · doorward consent requests · grant · give · calendar · revoke
+               doorward shutter close · doorward alarm raise
     Together:  doorward sign FILE · doorward hand-over FILE (where several owners must agree)
     Check:     doorward ledger show · verify · receipt
 

@@ -1,7 +1,8 @@
 """``doorward owner watch``: the inbox at a terminal.
 
 It asks the device once in `LOCAL_S` seconds on the box and once in `REMOTE_S` elsewhere: one operation that
-reads memory and writes nothing. Keys are opened once, and held in memory until it ends.
+reads memory and writes nothing. Measured on a 2-core x86-64 machine, once a second: 0.001 of a core in core,
+and through HTTPS 0.002 in net and 0.004 here. Keys are opened once, and held in memory until it ends.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from agent.cli import giving, inbox, words
 from agent.cli.client import nonce
 from agent.cli.giving import Limits
 from agent.cli.inbox import Allow, Block, Event, Inbox, NotNow, Quit, Stop
+from agent.cli.named import short
 from agent.cli.options import daily_keys, door_options, json_option, opened
 from agent.consent import acts, envelope, times
 from agent.consent.acts import BlockState, Dismissal
 from agent.consent.envelope import PayloadType
 from agent.consent.token import Revocation
-from agent.errors import DoorwardError, Unreachable
+from agent.errors import DoorwardError, Refused, Unreachable
 from agent.operations import Operation
 from hal import clock
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from agent.consent.charter import Charter
 
 LOCAL_S: Final = 1.0
-REMOTE_S: Final = 5.0
+REMOTE_S: Final = 2.0
 SESSIONS: Final = 5
 RENEW_NS: Final = 600 * times.SECOND_NS
 """A remote reader's handle lives for fifteen minutes: sign another one before."""
@@ -127,6 +129,12 @@ class Device:
     def _allow(self, client: Client, command: Allow) -> str:
         ask, seconds = command.ask, command.minutes * 60
         current, _ = client.charter()
+        if current.granting > 1:
+            raise Refused(
+                f"{current.granting} of you must sign together",
+                reason="too-few",
+                hint=f"doorward consent grant --request {short(ask.id)} --save FILE",
+            )
         limits = Limits(seconds, seconds, SESSIONS, 1, ask.height, ask.fps)
         granted = giving.of_request(ask.said, ask.areas, seconds, limits, current)
         granted = giving.addressed(client, granted)
@@ -151,7 +159,7 @@ def _shared(current: Charter) -> dict[str, list[str]]:
 @click.option(
     "--interval",
     type=click.FloatRange(1, 3600),
-    help="Seconds between looks at the device. [default: 1 on the box, 5 with --device]",
+    help="Seconds between looks at the device. [default: 1 on the box, 2 with --device]",
 )
 @door_options
 @json_option
@@ -266,11 +274,7 @@ def _pressed(data: bytes) -> list[str]:
 def _draw(box: Inbox, shown: list[str]) -> list[str]:
     """Draw what has changed; what stands there now."""
     width, height = shutil.get_terminal_size()
-    lines = box.lines(width - 1)
-    if len(lines) > height - 1:
-        # The foot, where an answer is asked for, must stay in sight.
-        foot = lines[-4:]
-        lines = [*lines[: max(0, height - 6)], "…", *foot]
+    lines = box.lines(width - 1, height - 1)
     if lines == shown:
         return shown
     text = "\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in lines) + "\x1b[J"

@@ -65,6 +65,12 @@ def test_revocation_says_how_much_is_taken_back() -> None:
     assert "anybody" in sentence(said(EntryKind.REVOCATION, everything), CHARTER)
 
 
+def test_dismissal_names_its_request() -> None:
+    request = HOME.request()
+    line = sentence(said(EntryKind.DISMISSED, HOME.signed_dismissal(request)), CHARTER)
+    assert line == f"request {request.id.removeprefix('sha256:')[:16]}: an owner said not now"
+
+
 @pytest.mark.parametrize("kind", EntryKind)
 @pytest.mark.parametrize(
     "document", [None, "", "!", "bm9uZQ=="], ids=["none", "empty", "no base64", "no document"]

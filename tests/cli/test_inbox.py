@@ -83,7 +83,7 @@ def test_card_says_who_what_why_how_long_until_when_and_what_they_will_see() -> 
     text = screen(box(request()))
     for part in (
         "Control Room: Kim, badge 7",
-        "asks to see front live, up to 15 min",
+        "asks to see front, live, up to 15 min",
         "for: incident, CASE-1; lapses in 50 min",
         "they will see: street, at most 480 lines, 15 pictures a second; all else is blacked out",
     ):
@@ -302,6 +302,22 @@ def test_events_for_scripts_and_for_lines() -> None:
     assert event_line(Event("stopped", {"session": "s1"})) == "session s1 is over"
 
 
+@pytest.mark.parametrize("height", [12, 16, 24])
+def test_small_screen_keeps_who_watches_the_chosen_one_and_the_question_in_sight(height: int) -> None:
+    found = box(*(request(name, operator=f"Operator {name}") for name in "abcdef"), watching=(session(),))
+    for number in range(7):
+        text = found.lines(80, height)
+        assert len(text) <= height
+        assert any(line.startswith("WATCHING NOW") for line in text)
+        assert any(line.startswith("> ") for line in text)
+        if number < 6:
+            assert any(f"Operator {'abcdef'[number]}" in line for line in text)
+            found.key("1")
+            assert any(line.startswith("ALLOW ") for line in found.lines(80, height))
+            found.key("x")
+        found.key(DOWN)
+
+
 def test_trouble_stands_on_top() -> None:
     found = box(request())
     found.trouble = "nobody there; trying again"
@@ -362,7 +378,7 @@ def test_line_that_says_nothing_usable_changes_nothing(line: str) -> None:
 def test_lines_number_what_they_show_and_trim_changes_it() -> None:
     found = box(request(areas=[]), watching=(session(),))
     text = str(typed(found, "list"))
-    assert "[1] Control Room: Kim, badge 7 asks to see front live" in text
+    assert "[1] Control Room: Kim, badge 7 asks to see front, live" in text
     assert "choose: trim 1 AREA" in text
     assert "[1] WATCHING NOW" in text
     assert "choose first" in str(typed(found, "allow 1 5"))
