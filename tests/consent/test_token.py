@@ -9,7 +9,8 @@ import pytest
 
 from agent.consent import token
 from agent.consent.envelope import PayloadType
-from agent.consent.rules import PurposeKind
+from agent.consent.footage import MaxAge, Stretch
+from agent.consent.rules import Mode, PurposeKind
 from agent.consent.times import SECOND_NS
 from agent.consent.token import SMALLEST_HEIGHT, Purpose
 from agent.errors import DocumentError, SignatureError
@@ -55,6 +56,28 @@ def test_daily_keys_grant_no_standing_token_unless_the_charter_says_so() -> None
     token.verify(HOME.signed_token(ANN.root, purpose=STANDING), CHARTER)
     generous = Home(changes={"daily_limits": {"max_seconds": 3600, "standing": True}})
     token.verify(generous.signed_token(ANN.daily(), purpose=STANDING), generous.charter())
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {"mode": Mode.FOOTAGE, "footage": Stretch(NOON, NOON)},
+        {"mode": Mode.FOOTAGE, "footage": Stretch(NOON, NOON - HOUR_NS)},
+        {"mode": Mode.FOOTAGE, "footage": MaxAge(0)},
+        {"mode": Mode.LIVE, "footage": MaxAge(3600)},
+        {"mode": Mode.LIVE, "footage": Stretch(NOON - HOUR_NS, NOON)},
+    ],
+)
+def test_footage_that_is_none_or_of_a_live_token_is_refused(scope: dict[str, Any]) -> None:
+    with pytest.raises(DocumentError, match="footage"):
+        token.verify(HOME.signed_token(ANN.root, scope=scope), CHARTER)
+
+
+def test_footage_says_an_interval_or_an_age_and_not_both() -> None:
+    value = json.loads(HOME.token(scope={"mode": Mode.FOOTAGE, "footage": MaxAge(60)}).payload())
+    value["scope"]["footage"] |= Stretch(NOON - HOUR_NS, NOON).to_json()
+    with pytest.raises(DocumentError, match="footage"):
+        token.verify(sign(PayloadType.TOKEN, value, ANN.root), CHARTER)
 
 
 def test_one_root_key_does_not_lift_the_limit_where_two_owners_grant() -> None:
