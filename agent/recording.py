@@ -177,7 +177,9 @@ class Recording:
         due = self._loop.time() + self._commit_s
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, due - self._loop.time()))
+                # Not wait_for: in Python 3.11 it loses the cancellation that comes together with a gap.
+                async with asyncio.timeout_at(due):
+                    await self._wake.wait()
             self._wake.clear()
             await self._write_gaps()
             if self._loop.time() >= due:
