@@ -285,7 +285,7 @@ def test_header_that_is_not_strict_is_refused(header: bytes) -> None:
 def test_header_with_an_unknown_field_is_refused() -> None:
     header = read_clear(SEGMENT).header.encode()[:-1] + b',"more":1}'
     preface, _ = framing.encode_preface(header, read_clear(SEGMENT).wraps)
-    with pytest.raises(SegmentError, match="unknown field .more."):
+    with pytest.raises(SegmentError, match="unknown field 'more'"):
         opened(preface + b"".join(PARTS[1:]), allow_unsigned=True)
 
 
