@@ -93,16 +93,21 @@ class Outcome:
     "--charter",
     "draft",
     type=click.Path(path_type=Path),
-    metavar="DRAFT.yaml",
-    help="A draft instead of the charter in force, as 'charter show --yaml' writes it.",
+    metavar="DRAFT",
+    help="A draft instead of the charter in force: text as 'charter edit --stdout' prints it, edited.",
 )
 @door_options
 @json_option
 def test(file: Path, draft: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's
     """Hold your own examples of what should be allowed and denied against your charter, or against a draft.
 
+    \b
+    doorward charter edit --stdout > draft     then edit the draft
+    doorward consent test my-examples.yaml --charter draft
+    doorward charter edit --file draft         signs it
+
     Exit code 1 if any example does not go as it says. An example file: docs/consent-examples.yaml.
-    """
+    """  # noqa: D301 - click's marker is a real backspace
     with opened(options) as client:
         current, _ = client.charter()
     if draft is not None:
@@ -119,7 +124,7 @@ def test(file: Path, draft: Path | None, **options: Any) -> None:  # noqa: ANN40
 
 
 def read_draft(path: Path, current: Charter) -> Charter:
-    """A charter that nobody has signed yet, as 'charter edit' and 'charter show --yaml' write it.
+    """A charter that nobody has signed yet, as 'charter edit' takes it.
 
     Raises:
         ConfigError: Not readable, or no charter; it names the line.

@@ -198,7 +198,7 @@ def test_examples_run_against_the_charter_in_force(home: Home, tmp_path: Path) -
         usual = {"agency": home.agency.key_id, "camera": "front"}
         by_day = {**usual, "name": "by day", "at": "mon 12:00", "expect": "allow"}
         at_night = {**usual, "name": "at night", "at": "sat 23:30", "expect": expect}
-        file.write_text(yaml.safe_dump({"examples": [by_day, at_night]}))
+        file.write_text(yaml.safe_dump({"zone": "Europe/Madrid", "examples": [by_day, at_night]}))
 
     write("allow")
     assert done(home.owner.run("consent", "test", file)).out.count("ok") == 2
@@ -207,6 +207,16 @@ def test_examples_run_against_the_charter_in_force(home: Home, tmp_path: Path) -
     assert said.code == 1
     assert "FAIL  at night: expected deny, and it would be allowed" in said.out
     assert said.error == "1 of 2 examples do not go as they say"
+    draft = tmp_path / "draft"
+    text = done(home.owner.run("charter", "edit", "--stdout")).out
+    quiet = "rules:\n  - effect: deny\n    when: {hours: [daily 22:00-06:00], zone: Europe/Madrid}\n"
+    assert "rules: none" in text
+    draft.write_text(text.replace("rules: none", quiet))
+    assert done(home.owner.run("consent", "test", file, "--charter", draft)).out.count("ok") == 2
+    draft.write_text(text.replace("rules: none", "rules: whatever"))
+    said = home.owner.run("consent", "test", file, "--charter", draft)
+    assert said.code == 2
+    assert "draft" in said.error
 
 
 def test_events_are_json_lines_through_either_door(home: Home) -> None:
