@@ -337,7 +337,7 @@ def _unwrap(clear: ClearSegment, archive_keys: Sequence[X25519PrivateKey]) -> by
             return key
     raise SealedMessageError(
         f"segment {clear.header.sequence}: sealed to {len(clear.wraps)} archive keys, none of them yours",
-        hint="a new daily key opens older footage only after its owner's `archive rekey`",
+        hint="a daily key opens what came after it; the recovery code opens all: --recovery-code-file FILE",
     )
 
 

@@ -57,7 +57,8 @@ class Draft:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._text: str | None = None
+        self._original = ""
+        self._text = ""
         self._version = 0
 
     def read(self, current: Charter) -> Charter:
@@ -70,10 +71,10 @@ class Draft:
         if self._file is not None:
             return charter_reading.read(_from_file(self._file), current, file=str(self._file))
         self._version = current.version
-        original = text = charter_yaml.written(current)
+        text = self._original = charter_yaml.written(current)
         while True:
             edited = click.edit(text, extension=".yaml")
-            if edited is None and text == original:
+            if edited is None and text == self._original:
                 raise Refused("nothing was saved in the editor, so nothing changes", reason="unchanged")
             text = self._text = text if edited is None else edited
             try:
@@ -89,7 +90,7 @@ class Draft:
         Raises:
             StorageError: It cannot be written.
         """
-        if self._text is None:
+        if self._text in ("", self._original):
             return
         number = 0
         while True:

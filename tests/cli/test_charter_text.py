@@ -249,3 +249,11 @@ def test_editor_closed_without_saving_changes_nothing_and_keeps_nothing(editor: 
     assert isinstance(error, Refused)
     assert "kept in" not in said
     assert not list(editor.parent.glob("charter-after-*"))
+
+
+def test_text_saved_as_it_was_is_not_kept(editor: Path) -> None:
+    editor.write_text("granting: 1 => granting: 1\n")
+    draft = Draft(None)
+    assert difference(WITH_RULES, draft.read(WITH_RULES)) == []
+    draft.keep()
+    assert not list(editor.parent.glob("charter-after-*"))
