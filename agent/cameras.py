@@ -7,6 +7,7 @@ opened again with growing pauses, and `status` says so in words a person can act
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,7 @@ STALL_NS: Final = 10_000_000_000
 CHECK_S: Final = 1.0
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +158,22 @@ class CameraStation:
     def _run(self) -> None:
         pause_s = FIRST_PAUSE_S
         while not self._stopping:
-            if self._serve():
+            if self._serve_at_all():
                 pause_s = FIRST_PAUSE_S
             self.recorder.interrupt(GapReason.CAMERA, self._boot_ns())
             if not self._stopping:
                 self._wake.wait(pause_s)
                 self._wake.clear()
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    def _serve_at_all(self) -> bool:
+        try:
+            return self._serve()
+        except Exception:
+            # A mistake of ours, or what a driver throws. The camera is opened again, as after any other.
+            log.exception("camera %s", self.name)
+            self._error = CameraError(f"camera {self.name}: an error nobody expected; see the log")
+            return False
 
     def _serve(self) -> bool:
         """Run the camera until it fails, stalls or `stop`; whether it ever delivered."""

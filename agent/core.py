@@ -54,7 +54,7 @@ from hal import clock
 from hal.indicator import SimulatedIndicator
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ MOST_BLOB_BYTES: Final = 256 * 1024
 """What net hands over at once: as much as its own door takes."""
 
 _FINGERPRINT: Final = re.compile(r"sha256:[0-9a-f]{64}")
+RESTART_S: Final = 1.0
 FINISH_S: Final = 2.0
 """How long stopping waits for what messages set off, ends of sessions above all."""
 
@@ -167,15 +168,10 @@ class Core:
     def start(self) -> None:
         """Begin everything; recording at once if the device is paired."""
         self._recording.charter_changed()
-        for each in (
-            self._gate.run,
-            self._net.run,
-            self._door.run,
-            self._recording.run,
-            self._witnessing.run,
-            self._sharing.run,
-        ):
-            self._group.create_task(each())
+        for door in (self._net.run, self._door.run):
+            self._group.create_task(door())
+        for part in (self._gate.run, self._recording.run, self._witnessing.run, self._sharing.run):
+            self._group.create_task(kept_going(part, lambda: self._gate.end_all(DenialReason.NET_LOST)))
 
     async def stop(self) -> None:
         """End sessions, close segments, commit to them. What waits for net waits a second at most."""
@@ -380,6 +376,19 @@ def _turned_away(message: Message) -> Message:
         return Message(MessageKind.LINK_OUT, {**fields, "silent": True})
     error = TransientError("the device has too much to do at once", hint="try again in a moment")
     return Message(MessageKind.REPLY, {"id": message.fields.get("id"), "error": error_to_json(error)})
+
+
+async def kept_going(
+    part: Callable[[], Coroutine[None, None, None]], end_sharing: Callable[[], None]
+) -> None:
+    """Run a part for ever. A mistake of ours in it ends what is shared, never what is recorded."""
+    while True:
+        try:
+            await part()
+        except Exception:
+            log.exception("a part of core failed and is started again; nobody sees anything meanwhile")
+        end_sharing()
+        await asyncio.sleep(RESTART_S)
 
 
 async def _guarded(work: Coroutine[None, None, None]) -> None:

@@ -9,6 +9,7 @@ While nobody is there to seal to (before pairing) nothing is recorded, and that 
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from agent.archive.segment import Recipient, WallTime
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 SEGMENT_NS: Final = 9_500_000_000
 """A segment ends with the first key frame after this: ten seconds where a GOP takes one, jitter or not."""
@@ -146,18 +148,27 @@ class Recorder:
 
     def _run(self) -> None:
         while (item := self._intake.take(IDLE_S)) is not None:
-            match item:
-                case Packet():
-                    self._take(item)
-                case Break():
-                    self._interrupt(item)
-                case Idle():
-                    if self._segment is not None and self._last is not None:
-                        self._interrupt(Break(GapReason.CAMERA, self._last.t_boot_ns))
+            try:
+                self._handle(item)
+            except Exception:
+                # A mistake of ours. It must not cost more than what comes before the next key frame.
+                log.exception("the archive's writer goes on after an error")
+                at = self._last.t_boot_ns if self._last is not None else 0
+                self._fail(GapReason.STORAGE, at, StorageError("archive: a mistake of ours; see the log"))
         self._end_segment()
         if self._gap is not None:
             end = self._last.t_boot_ns if self._last is not None else self._gap.t_boot_ns
             self._report_gap(max(end, self._gap.t_boot_ns))
+
+    def _handle(self, item: Packet | Break | Idle) -> None:
+        match item:
+            case Packet():
+                self._take(item)
+            case Break():
+                self._interrupt(item)
+            case Idle():
+                if self._segment is not None and self._last is not None:
+                    self._interrupt(Break(GapReason.CAMERA, self._last.t_boot_ns))
 
     def _take(self, packet: Packet) -> None:
         if self._last is not None and not _follows(self._last, packet):

@@ -13,11 +13,11 @@ import pytest
 from agent import config
 from agent.archive.intake import GapReason
 from agent.archive.recorder import Gap
-from agent.archive.writing import ClosedSegment
+from agent.archive.writing import ClosedSegment, Origin
 from agent.cameras import CameraStation
 from agent.consent import times
 from agent.consent.view import Redaction, View
-from agent.core import SCHEMA_FILE, _check_schema
+from agent.core import SCHEMA_FILE, _check_schema, kept_going
 from agent.errors import IntegrityError, Refused, StorageError
 from agent.ledger.entry import EntryKind
 from agent.permit import Audience, Permit
@@ -26,6 +26,15 @@ from agent.screens import Screens
 from hal.camera import CameraInfo
 from hal.clock import boot_ns
 from hal.indicator import IndicatorState, SimulatedIndicator
+from tests.archive.recording import (
+    DEVICE,
+    DEVICE_ID,
+    QuickFiles,
+    Recorded,
+    make_ring,
+    recorder,
+    video,
+)
 from tests.attack.live import answers, running, spawn, until
 from tests.ledger.disk import Fault
 from tests.support.device import Box
@@ -165,9 +174,9 @@ class SlowCamera:
 async def test_never_area_adopted_while_the_camera_starts_holds_and_one_that_stays_costs_no_key_frame(
     recording: Recording,
 ) -> None:
-    recorder = recording._cameras["front"].station.recorder
+    taker = recording._cameras["front"].station.recorder
     camera = SlowCamera()
-    station = CameraStation("front", "slow:", lambda: camera, recorder, boot_ns=boot_ns)
+    station = CameraStation("front", "slow:", lambda: camera, taker, boot_ns=boot_ns)
     station.start()
     assert camera.starting.wait(10)
     station.set_never_mask([STREET])
@@ -179,6 +188,62 @@ async def test_never_area_adopted_while_the_camera_starts_holds_and_one_that_sta
     assert len(camera.masks) == given
     station.set_never_mask([])
     assert camera.masks[given:] == [()]
+    station.stop()
+
+
+async def test_part_of_core_that_fails_ends_sharing_and_is_started_again() -> None:
+    runs: list[str] = []
+
+    async def part() -> None:
+        runs.append("began")
+        if len(runs) < 3:
+            raise ValueError("a mistake")
+        await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(kept_going(part, lambda: runs.append("ended")))
+        async with asyncio.timeout(10):
+            while len(runs) < 3:
+                await asyncio.sleep(0.02)
+        task.cancel()
+    assert runs == ["began", "ended", "began"]
+
+
+def test_error_that_nobody_expected_costs_the_writer_one_group_of_pictures(tmp_path: Path) -> None:
+    told = Recorded([], [], [])
+    ring = make_ring(tmp_path / "ring", files=QuickFiles())
+    writer = recorder(ring, told)
+    asked = iter([ZeroDivisionError, OverflowError])
+
+    def wall(_t_boot_ns: int) -> None:
+        if (error := next(asked, None)) is not None:
+            raise error
+
+    writer._origin = Origin("front", DEVICE_ID, DEVICE.sign, wall)
+    writer.start()
+    for packet in video(30):
+        writer.packet(packet)
+    assert writer.stop(30)
+    assert sum(each.duration_ns for each in told.closed) >= 24 * 10**9
+    assert told.gaps
+    ring.close()
+
+
+async def test_camera_that_throws_what_it_should_not_is_opened_again(recording: Recording) -> None:
+    opened: list[SlowCamera] = []
+
+    def open_camera() -> SlowCamera:
+        camera = SlowCamera()
+        opened.append(camera)
+        if len(opened) == 1:
+            raise ZeroDivisionError
+        camera.go.set()
+        return camera
+
+    taker = recording._cameras["front"].station.recorder
+    station = CameraStation("front", "odd:", open_camera, taker, boot_ns=boot_ns)
+    station.start()
+    until("the second try", lambda: len(opened) == 2 and opened[1].started.is_set())
     station.stop()
 
 
