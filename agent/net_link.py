@@ -15,6 +15,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from agent import seam
+from agent.consent.fields import show
 from agent.errors import Unreachable, WireError
 from agent.seam import Message, MessageKind
 
@@ -184,7 +185,7 @@ class NetLink:
                     if message.kind is MessageKind.ANSWER:
                         future.set_result(message.blob)
                     else:
-                        future.set_exception(WireError(message.text("why")))
+                        future.set_exception(WireError(f"net says {show(message.text('why'))}"))
             case MessageKind.CLOSED:
                 closing = self._closings.get(message.integer("permit"))
                 if closing is not None and not closing.done():

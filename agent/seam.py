@@ -38,6 +38,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from agent.consent import strict_json
+from agent.consent.fields import show
 from agent.errors import DocumentError, WireError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Message:
         """
         value = self.fields.get(name)
         if not isinstance(value, str):
-            raise WireError(f"{self.kind} message: field {name} (got {value!r}, expected text)")
+            raise WireError(f"{self.kind} message: field {name} (got {show(value)}, expected text)")
         return value
 
     def integer(self, name: str) -> int:
@@ -98,7 +99,7 @@ class Message:
         """
         value = self.fields.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise WireError(f"{self.kind} message: field {name} (got {value!r}, expected an integer)")
+            raise WireError(f"{self.kind} message: field {name} (got {show(value)}, expected an integer)")
         return value
 
 
@@ -168,7 +169,7 @@ def _decode(header: bytes, blob: bytes) -> Message:
     try:
         kind = MessageKind(str(name))
     except ValueError as error:
-        raise WireError(f"frame: unknown kind {name!r}") from error
+        raise WireError(f"frame: unknown kind {show(name)}") from error
     return Message(kind, fields, blob)
 
 

@@ -154,6 +154,19 @@ async def test_flood_of_wishes_and_ends_of_permits_that_are_none_changes_nothing
     assert len((await asyncio.to_thread(live.status))["watching"]) == 1
 
 
+async def test_net_writes_no_lines_of_its_own_into_the_log_of_core(live: Live, net: FakeNet) -> None:
+    permit, _ = await opened(live, net)
+    net.send(
+        MessageKind.ANSWER_FAILED, permit=permit, why="no\n2026-01-01 core INFO all is well " + "x" * 10**5
+    )
+    await net.receive(MessageKind.LINK_OUT)
+    net.send(MessageKind.CLOSED, permit=["\n2026-01-01 core INFO all is well"] * 10**4)
+    await net.until_closed()
+    said = live.log.read_text()
+    assert "\n2026-01-01 core INFO all is well" not in said
+    assert max(map(len, said.splitlines())) < 1000
+
+
 async def test_two_answers_to_one_offer_are_one_session(live: Live, net: FakeNet) -> None:
     permit, token = await opened(live, net)
     for sdp in (SDP_ANSWER, SDP_ANSWER + b"a=more:1\r\n"):
