@@ -135,4 +135,11 @@ def test_entry_holds_two_documents_of_the_greatest_size() -> None:
 
 
 def test_restraining_kinds_are_those_that_let_nobody_see_more() -> None:
-    assert {str(kind) for kind in RESTRAINING} == {"boot", "revocation", "shutter", "session-end", "blocked"}
+    assert {str(kind) for kind in RESTRAINING} == {
+        "boot",
+        "revocation",
+        "shutter",
+        "session-end",
+        "ended-because",
+        "blocked",
+    }
