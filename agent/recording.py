@@ -84,7 +84,7 @@ class Recording:
         self._commit_s = commit_s
         self._begun = False
         self._closed: deque[tuple[str, ClosedSegment]] = deque(maxlen=MOST_WAITING)
-        self._gaps: list[tuple[str, Gap]] = []
+        self._gaps: deque[tuple[str, Gap]] = deque(maxlen=MOST_WAITING)
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         (config.state / "archive").mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -187,7 +187,11 @@ class Recording:
                 due = self._loop.time() + self._commit_s
 
     async def commit(self) -> None:
-        """Commit to the segments closed since the last time; what the ledger does not take waits."""
+        """Commit to the segments closed since the last time; what the ledger does not take waits.
+
+        Gaps that wait come first: on a full disk, or because the one that reported them was the last.
+        """
+        await self._write_gaps()
         by_camera: dict[str, list[ClosedSegment]] = {}
         while self._closed:
             camera, segment = self._closed.popleft()
@@ -199,8 +203,8 @@ class Recording:
                     self._closed.extend((camera, each) for each in part)
 
     async def _write_gaps(self) -> None:
-        gaps, self._gaps = self._gaps, []
-        for camera, gap in gaps:
+        for _ in range(len(self._gaps)):
+            camera, gap = self._gaps.popleft()
             body: dict[str, object] = {
                 "camera": camera,
                 "reason": str(gap.reason),
@@ -208,7 +212,8 @@ class Recording:
                 "end_boot_us": gap.end_boot_ns // 1000,
                 "dropped": gap.dropped_packets,
             }
-            await self._record(EntryKind.GAP, body)
+            if not await self._record(EntryKind.GAP, body):
+                self._gaps.append((camera, gap))
 
     async def _record(self, kind: EntryKind, body: dict[str, object]) -> bool:
         try:
