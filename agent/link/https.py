@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import re
 import socket
 import ssl
@@ -181,6 +182,12 @@ async def exchange(
         ) from error
     except TimeoutError as error:
         raise Unreachable(f"device at {peer.url}: no answer in {timeout_s:g} s") from error
+    except aiohttp.ClientConnectorError as error:
+        # Its own text says host and port once more, and how TLS was set.
+        cause = error.os_error
+        refused = isinstance(cause, ConnectionError) and cause.errno
+        why = os.strerror(cause.errno) if refused else " ".join((cause.strerror or str(cause)).split())
+        raise Unreachable(f"device at {peer.url}: {why.lower()}") from error
     except (aiohttp.ClientError, OSError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise Unreachable(f"device at {peer.url}: {why}") from error
