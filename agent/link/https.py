@@ -185,9 +185,10 @@ async def exchange(
     except aiohttp.ClientConnectorError as error:
         # Its own text says host and port once more, and how TLS was set.
         cause = error.os_error
-        refused = isinstance(cause, ConnectionError) and cause.errno
-        why = os.strerror(cause.errno) if refused else " ".join((cause.strerror or str(cause)).split())
-        raise Unreachable(f"device at {peer.url}: {why.lower()}") from error
+        why = cause.strerror or str(cause)
+        if isinstance(cause, ConnectionError) and cause.errno is not None:
+            why = os.strerror(cause.errno)
+        raise Unreachable(f"device at {peer.url}: {' '.join(why.split()).lower()}") from error
     except (aiohttp.ClientError, OSError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise Unreachable(f"device at {peer.url}: {why}") from error
