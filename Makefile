@@ -30,7 +30,7 @@ test: $(VENV)/.test ## Run every check: ruff, mypy, import contracts, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 test-picamera2: $(VENV)/.test ## Run the camera contract over the real picamera2 (builds libcamera once, minutes)
 	@tests/picamera2/run.sh
