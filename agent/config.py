@@ -6,7 +6,7 @@ only narrow: whatever could widen what leaves the house stands in the charter, u
 ::
 
     cameras:
-      front: {uri: "picamera2:", lores: 640x480}
+      front: {uri: "picamera2:", lores: 640x360}
     archive: {budget: 20GB}
     http: {listen: 127.0.0.1, port: 8443}
     post: {ca: post-ca.pem, certificate: device.pem, key: device.key}
@@ -33,7 +33,6 @@ from agent.errors import ConfigError
 
 STATE_SCHEMA: Final = 0
 DEFAULT_PORT: Final = 8443
-DEFAULT_LORES: Final = (640, 480)
 BEST: Final = "best:"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 _SIZE: Final = re.compile(r"([0-9]{2,4})x([0-9]{2,4})\Z")
@@ -45,11 +44,14 @@ _MAX_FILE_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CameraConfig:
-    """One camera: its name in the charter, where it is, and the size of its small picture in pixels."""
+    """One camera: its name in the charter, where it is, and the size of its small picture in pixels.
+
+    A size of None is the camera's own shape, at up to 640 wide: nothing is distorted.
+    """
 
     name: str
     uri: str
-    lores: tuple[int, int]
+    lores: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ def _camera(name: object, entry: object, base: Path) -> CameraConfig:
         raise ConfigError(f"config.cameras.{name}.uri (got {show(uri)}, expected a text like 'picamera2:')")
     if uri.startswith("file:") and not uri.startswith("file:/"):
         uri = f"file:{(base / uri.removeprefix('file:')).absolute()}"
-    return CameraConfig(name, uri, _size(lores, name) if lores is not None else DEFAULT_LORES)
+    return CameraConfig(name, uri, _size(lores, name) if lores is not None else None)
 
 
 def _size(value: object, name: str) -> tuple[int, int]:

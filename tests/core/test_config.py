@@ -52,7 +52,7 @@ max_viewers: 2
     )
     assert [(camera.name, camera.lores) for camera in found.cameras] == [
         ("front", (640, 480)),
-        ("back", (640, 480)),
+        ("back", None),
     ]
     assert found.cameras[1].uri == f"file:{tmp_path / 'clip.mp4'}"
     assert (found.budget_bytes, found.listen, found.port) == (1_500_000_000, "::1", 0)
