@@ -10,8 +10,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+ONLY ?=
 
-.PHONY: help run test demo test-picamera2 lock clean
+.PHONY: help run test demo bench test-picamera2 soak-consent lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "Doorward: make TARGET\n"} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -32,8 +33,15 @@ test: $(VENV)/.test ## Run every check: ruff, mypy, import contracts, tests
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
+bench: $(VENV)/.test ## Measure what the design promises, JSON lines (ONLY=name for one, of ARGS=--list)
+	@tests/support/apt.sh chromium
+	@exec $(BIN)/python -m tests.bench $(ONLY) $(ARGS)
+
 test-picamera2: $(VENV)/.test ## Run the camera contract over the real picamera2 (builds libcamera once, minutes)
 	@tests/picamera2/run.sh
+
+soak-consent: $(VENV)/.test ## Try N (1000000) documents and acts that must be refused (SEED=1; resumable)
+	@exec $(BIN)/python -m tests.soak.consent -n $(or $(N),1000000) --seed $(or $(SEED),1) $(ARGS)
 
 lock: ## Resolve the locks anew from pyproject.toml (needs the network)
 	$(PYTHON) -m venv $(VENV)-lock
