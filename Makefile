@@ -33,7 +33,7 @@ test: $(VENV)/.test ## Run every check: ruff, mypy, import contracts, tests
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-bench: $(VENV)/.test ## Measure what the design promises, JSON lines (ONLY=name for one, of ARGS=--list)
+bench: $(VENV)/.test ## Measure what the design promises, JSON lines (ONLY=name for one, ARGS=--list for names)
 	@tests/support/apt.sh chromium
 	@exec $(BIN)/python -m tests.bench $(ONLY) $(ARGS)
 

@@ -1,7 +1,7 @@
 """How long one decision takes as tokens gather: `agent.consent.decision.decide` alone.
 
-Two households. ``ended``: all tokens but one have ended. ``spent``: all but one are used up, so each is walked
-through nearly every check; worse, an agency's tokens cannot do. In both the one that grants is looked at last.
+Two households. ``ended``: all tokens but one have ended. ``spent``: all but one are used up, so each is
+walked through nearly every check; worse, an agency's tokens cannot do. The one that grants is looked at last.
 """
 
 from __future__ import annotations
