@@ -8,6 +8,8 @@ import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from agent.consent import times
+from hal.clock import wall_ns
 from tests.support.broker import Broker
 from tests.support.processes import CLIP, CLIP_FPS, Device, device_name, done, wait_for
 
@@ -40,10 +42,9 @@ def gaps(device: Device, camera: str) -> list[dict[str, Any]]:
     return [each["body"] for each in device.entries("gap") if each["body"]["camera"] == camera]
 
 
-def exported(home: Home, out: Path, *more: object) -> dict[str, Any]:
+def exported(home: Home, out: Path, since: str) -> dict[str, Any]:
     said = home.owner.run(
-        *("archive", "export", "--camera", "front", "--from", "-10m", "--out", out, "--overwrite", "--json"),
-        *more,
+        *("archive", "export", "--camera", "front", "--from", since, "--out", out, "--json")
     )
     found: dict[str, Any] = done(said).json
     return found
@@ -160,6 +161,47 @@ def test_post_away_at_start_and_later_is_tried_again_while_the_https_door_works(
         done(home.owner.root("charter", "set", "--post", "none"))
 
 
+# The disk is full
+
+
+def test_full_disk_evicts_and_goes_on_and_still_takes_a_revocation(home: Home, device: Device) -> None:
+    _, token = home.agency.allowed()
+    filler = device.state / "somebody-elses-file"
+    device.wait_for("two whole segments", lambda: device.camera()["segments"] >= 2)
+    oldest = device.camera()["oldest_ms"]
+    free = shutil.disk_usage(device.state).free
+    try:
+        # A little less than what the archive leaves to others: the oldest must go, the newest need not.
+        fill(filler, free - 200_000_000 + 300_000)
+        with recording_meanwhile(device):
+            device.wait_for("an eviction", lambda: device.camera()["oldest_ms"] != oldest)
+        # Not a byte left: nothing more can be evicted, and the owner's word still counts.
+        fill(filler, None)
+        assert shutil.disk_usage(device.state).free == 0
+        done(home.owner.run("consent", "revoke", token))
+        device.wait_for("words", lambda: device.camera()["archive_problem"])
+        assert "TROUBLE" in device.run("status").out or device.status()["ledger"]["durable"]
+    finally:
+        filler.unlink()
+    device.wait_for("the gap in the ledger", lambda: gaps(device, "front"))
+    assert gaps(device, "front")[-1]["reason"] == "storage"
+    with recording_meanwhile(device):
+        assert device.camera()["archive_problem"] is None
+
+
+def fill(path: Path, size: int | None) -> None:
+    """Write so many bytes, or as many as there is room for."""
+    with path.open("ab") as file, contextlib.suppress(OSError):
+        while size is None or file.tell() < size:
+            left = 1 << 20 if size is None else min(1 << 20, size - file.tell())
+            file.write(bytes(left))
+            file.flush()
+    if size is None:
+        with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(1)):
+                pass
+
+
 # core dies
 
 
@@ -194,57 +236,19 @@ def test_core_killed_loses_nothing_acknowledged_and_shows_nothing_before_an_owne
 
 
 def exported_after_kill(home: Home, device: Device, directory: Path) -> int:
-    """Kill core; every record that it had acknowledged is in an export afterwards. Their number."""
-    acknowledged = records(device)
+    """Kill core; every record that it had acknowledged meanwhile is in an export afterwards. Their number."""
+    before, since = records(device), times.written(wall_ns() - 3 * times.SECOND_NS)
+    device.wait_for("three records", lambda: records(device) >= before + 3)
+    acknowledged = records(device) - before
     boots = len(device.entries("boot"))
     device.kill("core")
     device.wait_for("core again", lambda: device.run("status").code == 0)
     device.wait_for("recording", lambda: device.camera()["recording"])
+    device.wait_for("net again", device.answers_https)
     assert len(device.entries("boot")) == boots + 1
-    report = exported(home, directory / "after.mp4")
+    report = exported(home, directory / "after.mp4", since)
     assert report["frames"] >= acknowledged * GOP
     return acknowledged
-
-
-# The disk is full
-
-
-def test_full_disk_evicts_and_goes_on_and_still_takes_a_revocation(home: Home, device: Device) -> None:
-    _, token = home.agency.allowed()
-    filler = device.state / "somebody-elses-file"
-    segments = device.camera()["segments"]
-    assert segments >= 2
-    free = shutil.disk_usage(device.state).free
-    try:
-        # A little less than what the archive leaves to others: the oldest must go, the newest need not.
-        fill(filler, free - 200_000_000 + 300_000)
-        with recording_meanwhile(device):
-            device.wait_for("an eviction", lambda: device.camera()["segments"] < segments)
-        # Not a byte left: nothing more can be evicted, and the owner's word still counts.
-        fill(filler, None)
-        assert shutil.disk_usage(device.state).free == 0
-        done(home.owner.run("consent", "revoke", token))
-        device.wait_for("words", lambda: device.camera()["archive_problem"])
-        assert "TROUBLE" in device.run("status").out or device.status()["ledger"]["durable"]
-    finally:
-        filler.unlink()
-    device.wait_for("the gap in the ledger", lambda: gaps(device, "front"))
-    assert gaps(device, "front")[-1]["reason"] == "storage"
-    with recording_meanwhile(device):
-        assert device.camera()["archive_problem"] is None
-
-
-def fill(path: Path, size: int | None) -> None:
-    """Write so many bytes, or as many as there is room for."""
-    with path.open("ab") as file, contextlib.suppress(OSError):
-        while size is None or file.tell() < size:
-            left = 1 << 20 if size is None else min(1 << 20, size - file.tell())
-            file.write(bytes(left))
-            file.flush()
-    if size is None:
-        with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-            while file.write(bytes(1)):
-                pass
 
 
 # The ledger on the disk is not what was written

@@ -18,7 +18,6 @@ import ssl
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -183,6 +182,9 @@ class Device:
             )
         self.wait_for("core", (self.home / "run/core.sock").exists)
         self.wait_for("net", lambda: self.status()["net"])
+        if not self.status()["paired"]:
+            # It makes a pairing code, which voids any other: wait for it, or a test's own is void at times.
+            self.wait_for("the greeting", lambda: "Pairing code: " in self.said())
 
     def _on_disk(self, started: list[str]) -> list[str]:
         """The same on a small disk of its own, in a mount namespace: needs no rights, leaves nothing."""
@@ -416,12 +418,10 @@ class Watching:
     """An agency's command that watches."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._stack = ExitStack()
-        self._stack.callback(end, process)
         self._process = process
         line = process.stdout.readline() if process.stdout else ""
         if not line:
-            raise AssertionError(f"it could not watch: {process.communicate()[1]}")
+            raise AssertionError(f"it could not watch: {process.communicate()[1]}")  # it has ended
         self.begun: dict[str, Any] = json.loads(line)
 
     def wait(self) -> tuple[int, dict[str, Any]]:
@@ -436,7 +436,9 @@ class Watching:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        # At once: asked to stop it would wait for the device's last word, and the device may be gone.
+        self._process.kill()
+        self._process.communicate()
 
 
 def device_name(device: Device) -> str:
