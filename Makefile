@@ -27,6 +27,7 @@ demo: $(VENV)/.run ## Tell the whole story with real processes, in under 90 s (A
 
 test: $(VENV)/.test ## Run every check: ruff, mypy, import contracts, tests
 	@tests/support/apt.sh mosquitto chromium ffmpeg openssl
+	@command -v node >/dev/null || tests/support/apt.sh nodejs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
