@@ -66,12 +66,11 @@ const witness = record({
   url: is.matching(/^(?=.{1,500}$)(?:https:\/\/[^/\s]+|http:\/\/(?:127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?)(?:\/\S*)?$/),
 });
 
-const charterType = record({
+const charterFields = {
   from: is.oneOf("owners"),
   to: is.oneOf("devices"),
   version: is.integer(1, 2 ** 31),
   household: (value, where) => (value === "self" ? value : is.id(value, where)),
-  previous: optional(is.id),
   owners: is.list(16, owner, 1),
   granting: is.integer(1, 16),
   governing: is.integer(1, 16),
@@ -95,14 +94,17 @@ const charterType = record({
   indicator_required: is.flag,
   alarm_max_seconds: optional(is.integer(0, 2_592_000)),
   witnesses: optional(is.list(8, witness)),
-});
+};
+const firstCharter = record(charterFields);
+const laterCharter = record({ ...charterFields, previous: is.id });
 
 function distinct(values, what) {
   if (new Set(values).size !== values.length) refuse(`${what}: one stands twice`);
 }
 
 function readCharter(payload) {
-  const charter = charterType(parse(payload), "charter");
+  const value = parse(payload);
+  const charter = (value?.version === 1 ? firstCharter : laterCharter)(value, "charter");
   const names = (list) => list.map((each) => each.name);
   if (charter.granting > charter.owners.length || charter.governing > charter.owners.length) {
     refuse("charter: more than there are owners");
@@ -124,7 +126,6 @@ function readCharter(payload) {
     if (!charter.deviceIds.includes(camera.device)) refuse("charter: a camera of no device");
   }
   if ((charter.version === 1) !== (charter.household === "self")) refuse("charter: household");
-  if ((charter.version === 1) !== (charter.previous === undefined)) refuse("charter: previous");
   return { ...charter, id: idOf(payload), householdId: charter.version === 1 ? idOf(payload) : charter.household };
 }
 
@@ -200,6 +201,7 @@ const tokenType = record({
   nonce: is.bytes(16),
 });
 
+// Granted, and fit to be accepted under this charter by the device it names.
 export function checkToken(charter, data) {
   const envelope = readEnvelope(data, 32_768);
   const signers = signersOf(envelope, "token", keysOf(charter).flat());

@@ -188,14 +188,15 @@ export const list = (most, type, least = 0) => (value, where) => {
 };
 
 export const integer = (least, most) => (value, where) =>
-  Number.isSafeInteger(value) && value >= least && value <= most ? value : refuse(`${where}: got ${value}`);
+  Number.isSafeInteger(value) && value >= least && value <= most ? value : refuse(`${where}: got ${write(value)}`);
 
 export const flag = (value, where) => (typeof value === "boolean" ? value : refuse(`${where}: not true or false`));
 
-export const oneOf = (...words) => (value, where) => (words.includes(value) ? value : refuse(`${where}: got ${value}`));
+export const oneOf = (...words) => (value, where) =>
+  words.includes(value) ? value : refuse(`${where}: got ${write(value)}`);
 
 export const matching = (pattern) => (value, where) =>
-  typeof value === "string" && pattern.test(value) ? value : refuse(`${where}: got ${value}`);
+  typeof value === "string" && pattern.test(value) ? value : refuse(`${where}: got ${write(value)}`);
 
 export const id = matching(/^sha256:[0-9a-f]{64}$/);
 export const name = matching(/^[a-z0-9][a-z0-9_-]{0,39}$/);

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,7 @@ from agent.errors import DoorwardError, SignatureError
 from agent.ledger import checkpoint as checkpoints
 from agent.ledger.entry import EntryKind
 from agent.ledger.submission import Submission
+from tests.consent import documents
 from tests.support.device import ORIGIN, Box
 from tests.support.household import (
     ANN,
@@ -41,7 +43,7 @@ from tests.support.household import (
 from tests.witness.rig import NAME, START_NS, made, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -169,6 +171,21 @@ def test_strict_json_is_read_and_refused_alike() -> None:
     assert differ == []
 
 
+def test_json_suite_of_others_is_read_and_refused_alike() -> None:
+    files = sorted((Path(__file__).parents[1] / "vectors" / "json_test_suite").glob("*.json"))
+    assert len(files) > 300
+    answers = ask([{"do": "json", "data": file.read_bytes()} for file in files])
+    assert [file.name for file, said in zip(files, answers, strict=True) if said["ok"] != is_read(file)] == []
+
+
+def is_read(file: Path) -> bool:
+    try:
+        strict_json.loads(file.read_bytes())
+    except DoorwardError:
+        return False
+    return True
+
+
 # Documents of owners
 
 
@@ -290,6 +307,100 @@ def test_introduction_vouches_for_itself_and_the_next_is_signed_by_the_one_befor
         not_by_those_before=command(signed(moved, *new), held),
         other_household=command(signed(replace(first, household=POLICE.key_id), *ALL), held),
     )
+
+
+VALUES: list[Any] = [
+    *(
+        None,
+        True,
+        False,
+        [],
+        {},
+        [[]],
+        [None],
+        "",
+        "a",
+        "self",
+        "A",
+        "a b",
+        "a\nb",
+        "\u200b",
+        "\u00e9",
+        "AAAA",
+    ),
+    *(
+        "x" * 41,
+        "x" * 60,
+        "x" * 61,
+        "x" * 101,
+        "sha256:" + "0" * 64,
+        POLICE.key_id,
+        "mon",
+        "faces",
+        "live",
+        "footage",
+    ),
+    *(
+        "2026-01-31T12:00:00Z",
+        "2026-02-30T12:00:00Z",
+        "2026-01-31T24:00:00Z",
+        "23:59",
+        "24:00",
+        "Europe/Madrid",
+    ),
+    *(-1, 0, 1, 3, 16, 17, 64, 65, 10_000, 10_001, 2_592_000, 2_592_001, 2**31 - 1, 2**31, 2**31 + 1),
+]
+SWITCHES = ("revocation", "shutter", "alarm", "block", "dismissal")
+LATER = {"token": {"to", "device"}, "act": {"to", "documents"}}
+"""What ours looks at only when a document is accepted, and the checker at once."""
+
+
+def places(value: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inside:
+        yield (*above, key)
+        yield from places(each, (*above, key))
+
+
+def changed_somewhere(value: Any, random: Random, spared: set[str]) -> Any:
+    *above, last = random.choice([each for each in places(value) if each[0] not in spared])
+    inside: Any = value
+    for key in above:
+        inside = inside[key]
+    match random.randrange(4):
+        case 0:
+            del inside[last]
+        case 1 if isinstance(inside, dict):
+            inside[random.choice(["extra", "unless", "windows", "re", "previous"])] = random.choice(VALUES)
+        case 2 if isinstance(inside, list):
+            inside.append(random.choice(inside))
+        case _:
+            inside[last] = random.choice(VALUES)
+    return value
+
+
+def test_documents_with_one_thing_changed_and_signed_again_are_judged_alike() -> None:
+    random = Random(4)
+    genesis = documents.HOME.signed_charter()
+    commands, ours = [], []
+    for kind in documents.KINDS:
+        word = kind.type.removeprefix("application/vnd.doorward.v0.").removesuffix("+json")
+        if word not in {"charter", "token", "act", "introduction", *SWITCHES}:
+            continue
+        for _ in range(100):
+            data = kind.resigned(changed_somewhere(kind.value, random, LATER.get(word, set())))
+            command = {"do": "switch" if word in SWITCHES else word, "type": word, "data": data}
+            commands.append({**command, "charters": [] if kind.name == "charter" else [genesis]})
+            try:
+                kind.read(data)
+            except DoorwardError as error:
+                ours.append(str(error))
+            else:
+                ours.append("")
+    assert len(commands) >= 1000
+    assert 50 < ours.count("") < len(ours) / 2
+    both = zip(commands, ours, ask(commands), strict=True)
+    assert [each for each in both if (each[1] == "") != each[2]["ok"]] == []
 
 
 # The ledger
